@@ -1,0 +1,220 @@
+"""Posterior at all candidates, updated in O(N M) when a point is added.
+
+gpCAM 8.6 evaluates a list of M candidates through their M x M covariance: gigabytes and tens of
+seconds for a frame of 128 x 128 pixels. With the Cholesky factor L of the data's covariance, the
+rows of V = L^-1 K(data, candidates) hold all that mean and variance need, and a new point adds one
+row to V without changing the others.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from .kernels import KernelFunction
+
+FloatArray = npt.NDArray[np.float64]
+
+_BLOCK = 128
+
+
+class CandidateCache:
+    """Gaussian process posterior on a fixed set of candidates.
+
+    Equations 3 and 4 of Thomas et al., npj Comput. Mater. 8, 99 (2022), with a constant prior mean
+    that is estimated again (generalised least squares) with every point. As in gpCAM, the variance
+    takes that mean as known.
+
+    Parameters
+    ----------
+    candidates : ndarray, shape (M, 2)
+        Positions, fractions of the frame.
+    kernel_function : callable
+        Stationary covariance function, see `bluesky_gpsts.surrogate.kernels`.
+    hyperparameters : ndarray, shape (3,) or (4,)
+        Signal variance and two length scales; a fourth value is ignored.
+    """
+
+    def __init__(
+        self,
+        candidates: FloatArray,
+        kernel_function: KernelFunction,
+        hyperparameters: FloatArray,
+    ) -> None:
+        self._candidates = candidates
+        self._kernel = kernel_function
+        self._hyperparameters = np.append(hyperparameters[:3], 0.0)
+        size = len(candidates)
+        self._n = 0
+        self._x = np.empty((0, 2))
+        self._factor = np.empty((0, 0))
+        self._rows = np.empty((0, size))
+        self._white_y = np.empty(0)
+        self._white_one = np.empty(0)
+        # V^T L^-1 y and V^T L^-1 1: with both, a new prior mean costs one pass over M values.
+        self._from_y = np.zeros(size)
+        self._from_one = np.zeros(size)
+        self._variance = np.full(size, float(self._hyperparameters[0]))
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def prior_mean(self) -> float:
+        """The GLS estimate of the constant mean; 0 without data."""
+        one = self._white_one[: self._n]
+        return float(one @ self._white_y[: self._n] / (one @ one)) if self._n else 0.0
+
+    @property
+    def mean(self) -> FloatArray:
+        """Posterior mean at the candidates: shape (M,), unit of the outcomes."""
+        return self._from_y + self.prior_mean * (1.0 - self._from_one)
+
+    @property
+    def variance(self) -> FloatArray:
+        """Posterior variance at the candidates, without noise: shape (M,), unit squared."""
+        return np.maximum(self._variance, 0.0)
+
+    def set_data(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> None:
+        """Replace all data; O(N^2 M).
+
+        Parameters
+        ----------
+        x : ndarray, shape (N, 2)
+            Positions, fractions of the frame.
+        y : ndarray, shape (N,)
+            Outcomes.
+        noise : ndarray, shape (N,)
+            Noise variance of each outcome.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the covariance is not positive definite.
+        """
+        from scipy.linalg import solve_triangular
+
+        n = len(x)
+        covariance = self._kernel(x, x, self._hyperparameters)
+        covariance[np.diag_indices(n)] += noise
+        factor = np.linalg.cholesky(covariance)
+        self._n = 0
+        self._reserve(n)
+        self._n = n
+        self._x[:n] = x
+        self._factor[:n, :n] = factor
+        self._rows[:n] = solve_triangular(
+            factor,
+            self._kernel(x, self._candidates, self._hyperparameters),
+            lower=True,
+            overwrite_b=True,
+        )
+        self._white_y[:n] = solve_triangular(factor, y, lower=True)
+        self._white_one[:n] = solve_triangular(factor, np.ones(n), lower=True)
+        rows = self._rows[:n]
+        self._from_y = self._white_y[:n] @ rows
+        self._from_one = self._white_one[:n] @ rows
+        self._variance = self._hyperparameters[0] - np.einsum("nm,nm->m", rows, rows)
+
+    def add(self, x: FloatArray, y: float, noise: float) -> None:
+        """Add one point; O(N M).
+
+        Parameters
+        ----------
+        x : ndarray, shape (2,)
+            Position, fractions of the frame.
+        y : float
+            Outcome.
+        noise : float
+            Its noise variance, above zero.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the point makes the covariance singular, as a repeated one without noise does.
+        """
+        row, left, pivot = self._new_row(x, noise)
+        n = self._n
+        self._reserve(n + 1)
+        white_y = (y - left @ self._white_y[:n]) / pivot
+        white_one = (1.0 - left @ self._white_one[:n]) / pivot
+        self._x[n] = x
+        self._factor[n, :n] = left
+        self._factor[n, n] = pivot
+        self._rows[n] = row
+        self._white_y[n] = white_y
+        self._white_one[n] = white_one
+        self._from_y += white_y * row
+        self._from_one += white_one * row
+        self._variance -= row * row
+        self._n = n + 1
+
+    def variance_after(self, x: FloatArray, noise: FloatArray) -> FloatArray:
+        """Posterior variance if points were measured as well; the cache stays as it is.
+
+        The variance does not depend on what would be found there, so no outcome is needed.
+
+        Parameters
+        ----------
+        x : ndarray, shape (K, 2)
+            Positions that are under way, fractions of the frame.
+        noise : ndarray, shape (K,)
+            Their noise variances.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            Posterior variance at the candidates.
+        """
+        keep = self._n
+        variance = self._variance
+        try:
+            for position, noise_variance in zip(x, noise, strict=True):
+                row, left, pivot = self._new_row(position, float(noise_variance))
+                n = self._n
+                self._reserve(n + 1)
+                self._x[n] = position
+                self._factor[n, :n] = left
+                self._factor[n, n] = pivot
+                self._rows[n] = row
+                self._n = n + 1
+                variance = variance - row * row
+        finally:
+            self._n = keep
+        return np.maximum(variance, 0.0)
+
+    def _new_row(self, x: FloatArray, noise: float) -> tuple[FloatArray, FloatArray, float]:
+        """Rows that a point adds to V and to L, and the pivot of the latter."""
+        from scipy.linalg import solve_triangular
+
+        n = self._n
+        position = x[None, :]
+        row = self._kernel(position, self._candidates, self._hyperparameters)[0]
+        left = np.empty(0)
+        if n:
+            covariance = self._kernel(self._x[:n], position, self._hyperparameters)[:, 0]
+            left = solve_triangular(self._factor[:n, :n], covariance, lower=True)
+            row -= left @ self._rows[:n]
+        square = self._hyperparameters[0] + noise - left @ left
+        if square <= 0.0:
+            raise np.linalg.LinAlgError(
+                f"The point at {x.tolist()} makes the covariance singular; give it a noise "
+                "variance above zero."
+            )
+        pivot = float(np.sqrt(square))
+        row /= pivot
+        return row, left, pivot
+
+    def _reserve(self, n: int) -> None:
+        """Grow the arrays in blocks, so that most points are added without a copy."""
+        capacity = len(self._rows)
+        if n <= capacity:
+            return
+        capacity = -(-n // _BLOCK) * _BLOCK
+        used = self._n
+        rows = np.empty((capacity, len(self._candidates)))
+        rows[:used] = self._rows[:used]
+        factor = np.zeros((capacity, capacity))
+        factor[:used, :used] = self._factor[:used, :used]
+        self._rows, self._factor = rows, factor
+        self._x = np.concatenate([self._x[:used], np.empty((capacity - used, 2))])
+        self._white_y = np.concatenate([self._white_y[:used], np.empty(capacity - used)])
+        self._white_one = np.concatenate([self._white_one[:used], np.empty(capacity - used)])

@@ -1,0 +1,164 @@
+"""Anisotropic Matérn kernels, written as gpCAM expects them.
+
+Source: Thomas et al., npj Comput. Mater. 8, 99 (2022), equation 5, with one length scale per
+direction of the frame. Positions are fractions of the frame, so all hyperparameters are of order
+one. The hyperparameters are the vector
+
+    [signal variance, length along u, length along v, prior mean]
+
+of which a kernel uses the first three; the prior mean is there because gpCAM passes one vector to
+kernel and mean function alike. The same function object goes into gpCAM and into the candidate
+cache, so that the two cannot disagree.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+KernelFunction = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+
+N_HYPERPARAMETERS = 4
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A covariance function and its derivative.
+
+    Attributes
+    ----------
+    name : str
+        Name under which `get_kernel` finds it.
+    function : callable
+        ``function(x1, x2, hyperparameters)``: arrays of shape (N, 2) and (M, 2), fractions of the
+        frame, to covariances of shape (N, M).
+    gradient : callable
+        Derivative of ``function`` by each hyperparameter: shape (4, N, M). The last is zero.
+    """
+
+    name: str
+    function: KernelFunction
+    gradient: KernelFunction
+
+
+def matern_12(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    """Matérn kernel with nu = 1/2 (exponential): continuous, nowhere smooth; shape (N, M)."""
+    r = _distance(x1, x2, hyperparameters)
+    np.negative(r, out=r)
+    np.exp(r, out=r)
+    r *= hyperparameters[0]
+    return r
+
+
+def matern_32(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    """Matérn kernel with nu = 3/2: once differentiable; shape (N, M)."""
+    a = _distance(x1, x2, hyperparameters)
+    a *= np.sqrt(3.0)
+    covariance = np.exp(-a)
+    a += 1.0
+    covariance *= a
+    covariance *= hyperparameters[0]
+    return covariance
+
+
+def matern_52(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    """Matérn kernel with nu = 5/2: twice differentiable; shape (N, M)."""
+    a = _distance(x1, x2, hyperparameters)
+    a *= np.sqrt(5.0)
+    covariance = np.exp(-a)
+    covariance *= 1.0 + a * (1.0 + a / 3.0)
+    covariance *= hyperparameters[0]
+    return covariance
+
+
+def _matern_12_gradient(
+    x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray
+) -> FloatArray:
+    squares = _scaled_squares(x1, x2, hyperparameters)
+    r = np.sqrt(squares.sum(axis=0))
+    shape = np.exp(-r)
+    # Along a direction the derivative tends to zero at r = 0, where the quotient has no value.
+    slope = np.divide(shape, r, out=np.zeros_like(r), where=r > 0)
+    return _assemble(shape, slope, squares, hyperparameters)
+
+
+def _matern_32_gradient(
+    x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray
+) -> FloatArray:
+    squares = _scaled_squares(x1, x2, hyperparameters)
+    a = np.sqrt(3.0 * squares.sum(axis=0))
+    decay = np.exp(-a)
+    return _assemble((1.0 + a) * decay, 3.0 * decay, squares, hyperparameters)
+
+
+def _matern_52_gradient(
+    x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray
+) -> FloatArray:
+    squares = _scaled_squares(x1, x2, hyperparameters)
+    a = np.sqrt(5.0 * squares.sum(axis=0))
+    decay = np.exp(-a)
+    slope = 5.0 / 3.0 * (1.0 + a) * decay
+    return _assemble((1.0 + a * (1.0 + a / 3.0)) * decay, slope, squares, hyperparameters)
+
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("matern-1/2", matern_12, _matern_12_gradient),
+        Kernel("matern-3/2", matern_32, _matern_32_gradient),
+        Kernel("matern-5/2", matern_52, _matern_52_gradient),
+    )
+}
+
+
+def get_kernel(name: str) -> Kernel:
+    """Return a kernel by its name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kernel; the message lists those there are.
+    """
+    try:
+        return KERNELS[name]
+    except KeyError:
+        raise ValueError(f"No kernel {name!r}; choose one of {', '.join(KERNELS)}.") from None
+
+
+def prior_mean(x: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    """Return the constant prior mean as gpCAM's ``prior_mean_function``: shape (N,)."""
+    return np.full(len(x), hyperparameters[3])
+
+
+def prior_mean_gradient(x: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    """Return the derivative of `prior_mean` by each hyperparameter: shape (4, N)."""
+    gradient = np.zeros((N_HYPERPARAMETERS, len(x)))
+    gradient[3] = 1.0
+    return gradient
+
+
+def _scaled_squares(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    """Squared distance along each direction in length scales: shape (2, N, M)."""
+    scaled1 = x1 / hyperparameters[1:3]
+    scaled2 = x2 / hyperparameters[1:3]
+    difference = scaled1.T[:, :, None] - scaled2.T[:, None, :]
+    difference *= difference
+    return difference
+
+
+def _distance(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    squares = _scaled_squares(x1, x2, hyperparameters)
+    squares[0] += squares[1]
+    return np.sqrt(squares[0], out=squares[0])
+
+
+def _assemble(
+    shape: FloatArray, slope: FloatArray, squares: FloatArray, hyperparameters: FloatArray
+) -> FloatArray:
+    gradient = np.zeros((N_HYPERPARAMETERS, *shape.shape))
+    gradient[0] = shape
+    gradient[1] = hyperparameters[0] * slope * squares[0] / hyperparameters[1]
+    gradient[2] = hyperparameters[0] * slope * squares[1] / hyperparameters[2]
+    return gradient
