@@ -1,0 +1,70 @@
+"""Physics of scanning tunnelling microscopy, arrays in and arrays out, SI units, seeded.
+
+One source for the simulated microscope, for training data and for prior libraries:
+
+* surfaces: `SURFACES` and `build_surface`; `ws2`, `au111`; the protocol `Surface`;
+* tunnelling: `Junction` (current, dI/dV, lock-in signal, feedback), `window_sum`, `Tip`;
+* the rest of a microscope: `Preamplifier`, `demodulate`, `HeightNoise`, `Drift`, `creep`.
+
+Energies are in eV relative to the sample's Fermi level; the bias is applied to the sample.
+"""
+
+from collections.abc import Callable
+
+from . import au111, ws2
+from .drift import REPORTED_DRIFT, Drift, creep, random_drift
+from .noise import HeightNoise, Preamplifier, demodulate
+from .surface import Surface
+from .tip import Tip, random_tip, sharp
+from .tunnelling import REFERENCE_CURRENT, REFERENCE_GAP, Junction, decay, window_sum
+
+SURFACES: dict[str, Callable[[int], Surface]] = {"ws2": ws2.build, "au111": au111.build}
+"""Builders of surfaces by name; each takes a seed."""
+
+
+def build_surface(name: str, seed: int) -> Surface:
+    """Build a surface by name.
+
+    Parameters
+    ----------
+    name : str
+        A key of SURFACES.
+    seed : int
+        Seed, 0 or above; the same seed gives the same surface.
+
+    Returns
+    -------
+    Surface
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the seed negative.
+    """
+    if name not in SURFACES:
+        raise ValueError(f"unknown surface {name!r}; known surfaces: {', '.join(sorted(SURFACES))}")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; give a whole number of 0 or above")
+    return SURFACES[name](seed)
+
+
+__all__ = [
+    "REFERENCE_CURRENT",
+    "REFERENCE_GAP",
+    "REPORTED_DRIFT",
+    "SURFACES",
+    "Drift",
+    "HeightNoise",
+    "Junction",
+    "Preamplifier",
+    "Surface",
+    "Tip",
+    "build_surface",
+    "creep",
+    "decay",
+    "demodulate",
+    "random_drift",
+    "random_tip",
+    "sharp",
+    "window_sum",
+]

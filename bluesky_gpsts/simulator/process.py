@@ -1,0 +1,91 @@
+"""The simulator in a process of its own, as a real controller is."""
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+__all__ = ["SimulatorProcess", "serve", "start_process"]
+
+
+@dataclass
+class SimulatorProcess:
+    """A running simulator process; leaving the context stops it."""
+
+    host: str
+    ports: tuple[int, ...]
+    process: subprocess.Popen[str]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the process: it ends when its standard input closes."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def start_process(
+    sample: str = "ws2", *, seed: int = 0, time_scale: float = 1.0
+) -> SimulatorProcess:
+    """Start ``gpsts sim`` on free loopback ports and wait until it listens.
+
+    Parameters
+    ----------
+    sample, seed, time_scale
+        As for `Simulator`.
+
+    Raises
+    ------
+    RuntimeError
+        If the process ends before it listens; its own message is on standard error.
+    """
+    arguments = [
+        *(sys.executable, "-m", "bluesky_gpsts.simulator.process"),
+        *(sample, str(seed), str(time_scale)),
+    ]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the simulator did not start (exit status {process.wait()})")
+    address = json.loads(line)
+    return SimulatorProcess(address["host"], tuple(address["ports"]), process)
+
+
+def serve(sample: str, seed: int, time_scale: float) -> None:
+    """Run a simulator until standard input closes, so that none outlives its session."""
+    from bluesky_gpsts.simulator.simulator import Simulator
+
+    with Simulator(sample, seed=seed, time_scale=time_scale) as simulator:
+        print(json.dumps({"host": simulator.host, "ports": simulator.ports}), flush=True)
+        done = threading.Event()
+
+        def watch() -> None:
+            sys.stdin.read()
+            done.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+        done.wait()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
