@@ -12,11 +12,13 @@ Energies are in eV relative to the sample's Fermi level; the bias is applied to 
 from collections.abc import Callable
 
 from . import au111, ws2
+from .barrier import decay
 from .drift import REPORTED_DRIFT, Drift, creep, random_drift
+from .merit import window_sum
 from .noise import HeightNoise, Preamplifier, demodulate
 from .surface import Surface
 from .tip import Tip, random_tip, sharp
-from .tunnelling import REFERENCE_CURRENT, REFERENCE_GAP, Junction, decay, window_sum
+from .tunnelling import REFERENCE_CURRENT, REFERENCE_GAP, Junction
 
 SURFACES: dict[str, Callable[[int], Surface]] = {"ws2": ws2.build, "au111": au111.build}
 """Builders of surfaces by name; each takes a seed."""

@@ -94,7 +94,8 @@ class Au111:
     def clean(self) -> FloatArray:
         """Amplitudes (K,) of the surface far from defects, averaged over the herringbone."""
         ridge = _RIDGE_SHARE * 2.0 * np.sqrt(2.0 * np.pi) * _RIDGE_SIGMA / PERIOD
-        hcp = HCP_SHARE * (1.0 - ridge)
+        # A ridge lies on the boundary, half of it on either side.
+        hcp = HCP_SHARE - 0.5 * ridge
         return np.array([1.0, 1.0 - ridge - hcp, hcp, ridge, 0.0])
 
     def hcp_share(self, x: FloatArray, y: FloatArray, blur: float = 0.0) -> FloatArray:
@@ -134,7 +135,7 @@ class Au111:
         above = 1.0 - 0.25 * np.tanh(e - ONSET)
         fcc = shapes.edge(e, ONSET + 0.006, 0.0042)
         hcp = 0.92 * shapes.edge(e, ONSET - 0.006, 0.0038)
-        hcp = hcp * (1.0 + 0.75 * shapes.peak(e, ONSET + 0.016, 0.045))
+        hcp = hcp * (1.0 + 0.95 * shapes.peak(e, ONSET + 0.016, 0.045))
         ridge = 0.96 * shapes.edge(e, ONSET + 0.002, 0.0055)
         return np.stack(
             [

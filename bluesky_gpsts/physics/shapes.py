@@ -13,9 +13,7 @@ from .constants import FloatArray
 _CUTOFF = 6.0
 
 
-def peak(
-    energy: FloatArray, centre: float, fwhm: float, lorentzian: float = 0.15
-) -> FloatArray:
+def peak(energy: FloatArray, centre: float, fwhm: float, lorentzian: float = 0.15) -> FloatArray:
     """Peak of height 1: a Gaussian with a Lorentzian share that gives it tails.
 
     Parameters

@@ -8,8 +8,8 @@ Fermi level and the bias V applied to the sample, the current is
     kappa(E, V) = sqrt(2 m (phi + V/2 - E)) / hbar
 
 (Wentzel-Kramers-Brillouin, trapezoidal barrier). The Fermi functions act as a convolution of
-the cold integral with -f' in V: exact but for the change of rho_t T over a few k_B T, which is
-below 1e-3 for the smooth tips and barriers used here.
+the cold integral with -f' in V: exact but for the change of rho_t T over k_B T, which is about
+1e-3 for the smooth tips and barriers used here and cancels to first order, -f' being even.
 
 What is read from a table (thermal current, conductance, lock-in signal) is one finite impulse
 response applied to the cold integral, on a uniform bias grid.
@@ -20,42 +20,14 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from .constants import BOLTZMANN_EV, ELECTRON_MASS, ELEMENTARY_CHARGE, HBAR, FloatArray
+from .barrier import wkb_transmission
+from .constants import BOLTZMANN_EV, FloatArray
 
 STEP = 0.25e-3
 """Spacing of the bias grid (V)."""
 
 NODE_STEPS = 80
 """Grid steps between the biases at which tip and barrier are evaluated."""
-
-_MIN_BARRIER = 0.1
-
-
-def wkb_transmission(
-    energy: FloatArray, bias: FloatArray | float, gap: float, work_function: float
-) -> FloatArray:
-    """Transmission of the barrier, normalised to 1 at energy 0 and bias 0.
-
-    Parameters
-    ----------
-    energy : array
-        Energy (eV) relative to the sample's Fermi level.
-    bias : array or float
-        Sample bias (V), broadcast against energy.
-    gap : float
-        Width of the barrier (m).
-    work_function : float
-        Mean work function (eV).
-
-    Returns
-    -------
-    array
-        Dimensionless.
-    """
-    # Field emission is outside the model: a barrier below 0.1 eV counts as 0.1 eV.
-    barrier = np.maximum(work_function + 0.5 * np.asarray(bias) - energy, _MIN_BARRIER)
-    unit = np.sqrt(2.0 * ELECTRON_MASS * ELEMENTARY_CHARGE) / HBAR
-    return np.asarray(np.exp(-2.0 * gap * unit * (np.sqrt(barrier) - np.sqrt(work_function))))
 
 
 def cold_current(

@@ -6,7 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from . import tables
-from .constants import BOLTZMANN_EV, ELECTRON_MASS, ELEMENTARY_CHARGE, HBAR, FloatArray
+from .barrier import decay
+from .constants import BOLTZMANN_EV, FloatArray
 from .surface import Surface
 from .tip import Tip
 
@@ -20,37 +21,6 @@ MAX_MODULATION = 0.1
 """Largest peak amplitude (V) of the lock-in modulation."""
 
 _KEPT_AMPLITUDES = 8
-
-
-def decay(work_function: float, bias: FloatArray | float) -> FloatArray:
-    """Decay constant kappa = sqrt(2 m (phi - e|V|/2)) / hbar of the wave function.
-
-    The current falls as exp(-2 kappa z): by a decade per 0.1 nm for 4 to 5 eV.
-
-    Parameters
-    ----------
-    work_function : float
-        Mean work function phi (eV).
-    bias : array or float
-        Bias V (V).
-
-    Returns
-    -------
-    array
-        kappa (1/m), shape of bias.
-
-    Raises
-    ------
-    ValueError
-        If the bias reaches twice the work function (field emission, outside the model).
-    """
-    barrier = work_function - 0.5 * np.abs(np.asarray(bias, float))
-    if np.any(barrier <= 0.0):
-        raise ValueError(
-            f"a bias of {np.max(np.abs(bias)):g} V pulls the barrier of {work_function:g} eV below "
-            f"zero; keep |bias| under {2 * work_function:g} V"
-        )
-    return np.asarray(np.sqrt(2.0 * ELECTRON_MASS * ELEMENTARY_CHARGE * barrier) / HBAR)
 
 
 @dataclass(frozen=True)
@@ -330,49 +300,6 @@ class Junction:
                 cache.pop(next(iter(cache)), None)
             cache[amplitude] = table
         return table
-
-
-def window_sum(
-    junction: Junction,
-    x: FloatArray,
-    y: FloatArray,
-    window: tuple[float, float],
-    bias: float,
-    setpoint: float,
-) -> FloatArray:
-    """Noise-free figure of merit: dI/dV integrated over a bias window, after feedback.
-
-    At each position the tip is stabilised at (bias, setpoint) and held while the bias is swept,
-    as in Thomas et al., npj Comput. Mater. 8, 99 (2022). The integral of dI/dV is the
-    difference of the currents at the window's ends, so no sampling step enters.
-
-    Parameters
-    ----------
-    junction : Junction
-        Surface, tip and temperature.
-    x, y : (n,) arrays
-        Positions (m).
-    window : (float, float)
-        Lower and upper end (V).
-    bias, setpoint : float
-        Bias (V) and current magnitude (A) of the feedback before the sweep.
-
-    Returns
-    -------
-    (n,) array
-        Integral of dI/dV over the window (A).
-
-    Raises
-    ------
-    ValueError
-        If the window is empty or outside the surface's bias limits.
-    """
-    low, high = window
-    if not low < high:
-        raise ValueError(f"window is {low:g} to {high:g} V; give the lower end first")
-    dz = junction.setpoint_gap(x, y, bias, setpoint)
-    ends = junction.current(x, y, np.array([low, high]), dz)
-    return np.asarray(ends[:, 1] - ends[:, 0])
 
 
 def _positions(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -320,9 +320,7 @@ def _valence(e: FloatArray) -> FloatArray:
     )
 
 
-def _spot(
-    x: FloatArray, y: FloatArray, defect: Defect, radius: float, blur: float
-) -> FloatArray:
+def _spot(x: FloatArray, y: FloatArray, defect: Defect, radius: float, blur: float) -> FloatArray:
     return shapes.gaussian_spot(x, y, defect.x, defect.y, radius, blur)
 
 

@@ -31,7 +31,7 @@ def ucb(mean: FloatArray, variance: FloatArray) -> FloatArray:
 
 
 def weighted(mean: FloatArray, variance: FloatArray) -> FloatArray:
-    """Standard deviation times (0.3 + normalised mean): more points where the signal is high.
+    """Signal-weighted deviation: standard deviation times (0.3 + normalised mean).
 
     The mean is normalised to 0 and 1 at its lowest and highest candidate. The unit is that of the
     outcomes. Of the rules that need no knowledge of the pattern, it needs the fewest spectra for
@@ -104,11 +104,24 @@ def evaluate(acquisition: Acquisition, mean: FloatArray, variance: FloatArray) -
     return scores
 
 
-def best_candidate(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> int:
-    """Choose the allowed candidate with the highest score, the lowest index among equals.
+def ranked(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> FloatArray:
+    """Make the choice of the best candidate unique and the same on every machine.
 
     Scores count as equal to nine digits of the largest, because beyond that the order is decided
-    by the rounding of the linear algebra, which differs between machines.
+    by the rounding of the linear algebra. Among equals the lowest index wins.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (M,)
+        Scores, finite.
+    allowed : ndarray of bool, shape (M,)
+        Candidates that may be chosen.
+
+    Returns
+    -------
+    ndarray, shape (M,)
+        Rounded scores in steps of that digit, with exactly one highest; minus infinity where a
+        candidate is not allowed, and for those that tie with the winner.
 
     Raises
     ------
@@ -117,7 +130,9 @@ def best_candidate(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> int:
     """
     if not allowed.any():
         raise ValueError("No candidate is left to choose from.")
-    open_scores = scores[allowed]
-    step = 1e-9 * float(np.abs(open_scores).max())
-    steps = np.round(open_scores / step) if step > 0 else np.zeros_like(open_scores)
-    return int(np.flatnonzero(allowed)[int(np.argmax(steps))])
+    step = 1e-9 * float(np.abs(scores[allowed]).max())
+    steps = np.round(scores / step) if step > 0 else np.zeros_like(scores)
+    steps[~allowed] = -np.inf
+    equal = np.flatnonzero(steps == steps.max())
+    steps[equal[1:]] = -np.inf
+    return steps

@@ -145,7 +145,7 @@ class Grid:
             If the position is not finite or lies outside the frame by more than the margin.
         """
         if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(f"Position ({x!r}, {y!r}) m is not finite; give two numbers in metres.")
+            raise ValueError(f"Position ({x!r}, {y!r}) m is not finite; give numbers in metres.")
         fu, fv = self.to_unit([(x, y)])[0]
         # A point on the border must count as inside after a rotation and its rounding.
         limit = 0.5 + margin + 1e-9
@@ -155,9 +155,24 @@ class Grid:
                 f"{self.height:g} m at ({self.center_x:g}, {self.center_y:g}) m, turned by "
                 f"{self.angle:g} degrees; give a position inside it."
             )
-        column = min(max(math.floor((fu + 0.5) * self.nx), 0), self.nx - 1)
-        row = min(max(math.floor((fv + 0.5) * self.ny), 0), self.ny - 1)
-        return row * self.nx + column
+        return int(self.nearest(np.array([(fu, fv)]))[0])
+
+    def nearest(self, unit: FloatArray) -> npt.NDArray[np.int64]:
+        """Index of the candidate nearest to each position.
+
+        Parameters
+        ----------
+        unit : ndarray, shape (N, 2)
+            Positions as of `to_unit`, fractions of the frame; outside it the border counts.
+
+        Returns
+        -------
+        ndarray of int, shape (N,)
+            Indices.
+        """
+        counts = np.array([self.nx, self.ny])
+        cells = np.clip(np.floor((unit + 0.5) * counts).astype(np.int64), 0, counts - 1)
+        return cells[:, 1] * self.nx + cells[:, 0]
 
     def as_map(self, values: npt.ArrayLike) -> FloatArray:
         """Arrange one value per candidate as an image.
@@ -215,7 +230,7 @@ class Grid:
             counts = {name: int(metadata[name]) for name in _INTEGERS}
         except (TypeError, ValueError) as error:
             raise ValueError(f"Grid metadata holds a value that is no number: {error}.") from error
-        return cls(**floats, **counts)
+        return cls(**floats, nx=counts["nx"], ny=counts["ny"])
 
     def _rotation(self) -> tuple[float, float]:
         radians = math.radians(self.angle)

@@ -73,9 +73,7 @@ def matern_52(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> Fl
     return covariance
 
 
-def _matern_12_gradient(
-    x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray
-) -> FloatArray:
+def _matern_12_gradient(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
     squares = _scaled_squares(x1, x2, hyperparameters)
     r = np.sqrt(squares.sum(axis=0))
     shape = np.exp(-r)
@@ -84,18 +82,14 @@ def _matern_12_gradient(
     return _assemble(shape, slope, squares, hyperparameters)
 
 
-def _matern_32_gradient(
-    x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray
-) -> FloatArray:
+def _matern_32_gradient(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
     squares = _scaled_squares(x1, x2, hyperparameters)
     a = np.sqrt(3.0 * squares.sum(axis=0))
     decay = np.exp(-a)
     return _assemble((1.0 + a) * decay, 3.0 * decay, squares, hyperparameters)
 
 
-def _matern_52_gradient(
-    x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray
-) -> FloatArray:
+def _matern_52_gradient(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
     squares = _scaled_squares(x1, x2, hyperparameters)
     a = np.sqrt(5.0 * squares.sum(axis=0))
     decay = np.exp(-a)

@@ -56,28 +56,6 @@ _LOG_BOUNDS = np.log([(1e-4, 1e4), (5e-3, 20.0), (5e-3, 20.0)])
 _LOG_STEP = 1e-4
 
 
-def constant_mean(factor: FloatArray, y: FloatArray) -> float:
-    """Estimate the constant mean by generalised least squares (GLS).
-
-    Parameters
-    ----------
-    factor : ndarray, shape (N, N)
-        Lower Cholesky factor of covariance plus noise.
-    y : ndarray, shape (N,)
-        Outcomes.
-
-    Returns
-    -------
-    float
-        The mean, in the unit of the outcomes.
-    """
-    from scipy.linalg import solve_triangular
-
-    ones = solve_triangular(factor, np.ones_like(y), lower=True)
-    white = solve_triangular(factor, y, lower=True)
-    return float(ones @ white / (ones @ ones))
-
-
 def log_marginal_likelihood(
     log_hyperparameters: FloatArray,
     kernel: Kernel,
@@ -85,7 +63,9 @@ def log_marginal_likelihood(
     y: FloatArray,
     noise: FloatArray,
 ) -> tuple[float, FloatArray]:
-    """Log marginal likelihood at the GLS mean, and its gradient.
+    """Log marginal likelihood and its gradient.
+
+    The constant mean is estimated by generalised least squares (GLS) on the way.
 
     Parameters
     ----------
@@ -113,18 +93,18 @@ def log_marginal_likelihood(
     numpy.linalg.LinAlgError
         If the covariance is not positive definite.
     """
-    from scipy.linalg import cho_solve
-
     hyperparameters = np.append(np.exp(log_hyperparameters), 0.0)
     covariance = kernel.function(x, x, hyperparameters)
     covariance[np.diag_indices_from(covariance)] += noise
     factor = np.linalg.cholesky(covariance)
-    residual = y - constant_mean(factor, y)
-    inverse = cho_solve((factor, True), np.eye(len(y)))
-    weights = inverse @ residual
-    value = -0.5 * (
-        residual @ weights + len(y) * np.log(2.0 * np.pi)
-    ) - np.log(np.diag(factor)).sum()
+    # Mean, weights and trace all need the inverse of the factor, so it pays to have it.
+    whiten = np.linalg.inv(factor)
+    white_y, white_one = whiten @ y, whiten.sum(axis=1)
+    white_y -= white_one * (white_one @ white_y) / (white_one @ white_one)
+    inverse = whiten.T @ whiten
+    weights = whiten.T @ white_y
+    constant = 0.5 * len(y) * np.log(2.0 * np.pi)
+    value = -0.5 * (white_y @ white_y) - np.log(np.diag(factor)).sum() - constant
     inner = np.outer(weights, weights) - inverse
     derivative = kernel.gradient(x, x, hyperparameters)[:3]
     gradient = 0.5 * np.einsum("ij,kij->k", inner, derivative) * hyperparameters[:3]

@@ -1,0 +1,173 @@
+"""Bias, current, z-controller, lock-in, piezo and safe tip."""
+
+import threading
+import time
+from typing import Any
+
+from ophyd import Component as Cpt
+from ophyd import Device
+
+from bluesky_gpsts.devices.background import poll_until
+from bluesky_gpsts.devices.signals import (
+    ReadOnly,
+    SettingSignal,
+    limits_of,
+    link_of,
+)
+
+__all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "ZController"]
+
+_FEEDBACK_TIME = 10.0
+
+
+class Bias(SettingSignal):
+    """Sample bias (V).
+
+    A change goes in steps. With the feedback on, the bias never comes near zero, where the
+    current vanishes and the feedback would drive the tip into the sample: to change sign, the
+    feedback is switched off, confirmed off by reading, and switched on again after the change.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(group="bias", units="V", precision=4, **kwargs)
+
+    def put(self, value: Any, **kwargs: Any) -> None:
+        """Change the bias to `value` (V).
+
+        Raises
+        ------
+        LimitError
+            If the instrument does not allow it; nothing was written then.
+        """
+        limits, client = limits_of(self), link_of(self).main
+        target = float(value)
+        (feedback,) = client.call("ZCtrl.OnOffGet")
+        limits.check_bias(target, feedback=bool(feedback))
+        (start,) = client.call("Bias.Get")
+        if feedback and start * target < 0:
+            z = self.root.z_controller
+            z.switch_feedback(False)
+            try:
+                client.call("Bias.Set", target)
+            finally:
+                z.switch_feedback(True)
+        else:
+            steps = max(1, int(-(-abs(target - start) // limits.bias_step)))
+            for step in range(1, steps + 1):
+                client.call("Bias.Set", start + (target - start) * step / steps)
+                if step < steps:
+                    time.sleep(abs(target - start) / steps / limits.bias_slew)
+        self._readback = target
+        self._metadata["timestamp"] = time.time()
+        self._run_subs(sub_type=self.SUB_VALUE, old_value=start, value=target)
+
+
+class Current(Device):
+    """Tunnelling current."""
+
+    value = Cpt(ReadOnly, command="Current.Get", units="A", precision=15, kind="hinted")
+
+
+class Feedback(SettingSignal):
+    """Feedback on (1) or off (0); done only when the controller confirms it by reading."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(group="feedback", whole=True, **kwargs)
+
+    def put(self, value: Any, **kwargs: Any) -> None:
+        """Switch the feedback and wait for the confirmation."""
+        if value not in (0, 1, True, False):
+            raise ValueError(f"{self.name} is 1 (on) or 0 (off), not {value!r}")
+        self.parent.switch_feedback(bool(value))
+
+
+class ZController(Device):
+    """Feedback loop and height of the tip."""
+
+    feedback = Cpt(Feedback, kind="config")
+    setpoint = Cpt(
+        SettingSignal,
+        group="setpoint",
+        units="A",
+        precision=15,
+        kind="config",
+        check=lambda limits, v: limits.check("a setpoint", v, "A", *limits.setpoint),
+    )
+    z = Cpt(ReadOnly, command="ZCtrl.ZPosGet", units="m", precision=12, kind="hinted")
+    p_gain = Cpt(SettingSignal, group="gain", index=0, units="m", precision=15, kind="config")
+    time_constant = Cpt(SettingSignal, group="gain", index=1, units="s", precision=6, kind="config")
+    status = Cpt(ReadOnly, command="ZCtrl.StatusGet", kind="omitted")
+
+    def switch_feedback(self, on: bool) -> None:
+        """Switch the feedback and wait until reading confirms it.
+
+        Raises
+        ------
+        LimitError
+            If it is to be switched on at a bias near zero.
+        TimeoutError
+            If the controller does not confirm.
+        """
+        client = link_of(self).main
+        if on:
+            limits_of(self).check_bias(client.call("Bias.Get")[0], feedback=True)
+        client.call("ZCtrl.OnOffSet", int(on))
+        poll_until(
+            lambda: bool(client.call("ZCtrl.OnOffGet")[0]) is on,
+            _FEEDBACK_TIME,
+            f"switching the feedback {'on' if on else 'off'}",
+            threading.Event(),
+        )
+
+    def withdraw(self) -> None:
+        """Withdraw the tip fully, over the connection that is kept free for this."""
+        link_of(self).emergency.call("ZCtrl.Withdraw", 0, -1)
+
+
+class LockIn(Device):
+    """Modulator 1 and demodulator 1 of the lock-in amplifier."""
+
+    on = Cpt(SettingSignal, group="modulation_on", whole=True, kind="config")
+    amplitude = Cpt(
+        SettingSignal,
+        group="modulation_amplitude",
+        units="V",
+        precision=5,
+        kind="config",
+        check=lambda limits, v: limits.check("a modulation", v, "V", 0.0, limits.modulation),
+    )
+    frequency = Cpt(
+        SettingSignal, group="modulation_frequency", units="Hz", precision=2, kind="config"
+    )
+    phase = Cpt(SettingSignal, group="demodulation_phase", units="deg", precision=2, kind="config")
+
+
+class Piezo(Device):
+    """Range of the scanner, and the controller's own drift compensation."""
+
+    range_x = Cpt(ReadOnly, command="Piezo.RangeGet", index=0, units="m", kind="omitted")
+    range_y = Cpt(ReadOnly, command="Piezo.RangeGet", index=1, units="m", kind="omitted")
+    range_z = Cpt(ReadOnly, command="Piezo.RangeGet", index=2, units="m", kind="omitted")
+    drift_compensation = Cpt(ReadOnly, command="Piezo.DriftCompGet", index=0, kind="config")
+    drift_x = Cpt(ReadOnly, command="Piezo.DriftCompGet", index=1, units="m/s", kind="config")
+    drift_y = Cpt(ReadOnly, command="Piezo.DriftCompGet", index=2, units="m/s", kind="config")
+
+    def compensate(self, velocity: tuple[float, float, float] | None) -> None:
+        """Let the controller follow a drift of `velocity` (m/s), or None: stop doing so."""
+        client = link_of(self).main
+        old = client.call("Piezo.DriftCompGet")
+        vx, vy, vz = (0.0, 0.0, 0.0) if velocity is None else velocity
+        if len(old) > 7:
+            on = 2 if velocity is None else 1
+            client.call("Piezo.DriftCompSet", on, vx, vy, vz, old[7])
+        else:
+            client.call("Piezo.DriftCompSet", int(velocity is not None), vx, vy, vz)
+
+
+class SafeTip(Device):
+    """The controller's own guard against a crash."""
+
+    on = Cpt(ReadOnly, command="SafeTip.OnOffGet", kind="config")
+    threshold = Cpt(
+        ReadOnly, command="SafeTip.PropsGet", index=2, units="A", precision=12, kind="config"
+    )

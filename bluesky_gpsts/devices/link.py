@@ -1,0 +1,82 @@
+"""The connections that the devices of one microscope share."""
+
+from bluesky_gpsts.nanonis import Client, ConnectFailed, NanonisError
+
+__all__ = ["Link"]
+
+
+class Link:
+    """Connections by role, each on a port of its own.
+
+    A connection is strictly serial, so a sweep that answers only at its end would block every
+    other command. Hence three: `main` for everything short, `data` for commands that wait for
+    data, and `emergency` for stop and withdraw, which must always get through.
+
+    Parameters
+    ----------
+    host : str
+        Name or address of the controller's computer.
+    ports : tuple of int
+        Three of the controller's ports or more: main, data, emergency (the last).
+    timeout : float
+        Seconds a short command may take.
+    """
+
+    def __init__(self, host: str, ports: tuple[int, ...], timeout: float = 5.0) -> None:
+        if len(set(ports)) < 3:
+            raise ValueError(
+                f"three different ports are needed, not {ports}: a port serves one connection"
+            )
+        self.main = Client(host, ports[0], timeout=timeout)
+        self.data = Client(host, ports[1], timeout=timeout)
+        self.emergency = Client(host, ports[-1], timeout=timeout)
+        self._signals: dict[str, int] = {}
+
+    def connect(self) -> None:
+        """Open all connections.
+
+        Raises
+        ------
+        ConnectFailed
+            If one cannot be had; the others are closed again.
+        """
+        try:
+            for client in (self.main, self.data, self.emergency):
+                client.connect()
+            (names,) = self.main.call("Signals.NamesGet")
+        except NanonisError:
+            self.close()
+            raise
+        self._signals = {name: index for index, name in reversed(list(enumerate(names)))}
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in (self.main, self.data, self.emergency):
+            client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether every connection is open."""
+        return all(c.connected for c in (self.main, self.data, self.emergency))
+
+    def recover(self) -> None:
+        """Open again what broke; commands that were under way have an unknown outcome."""
+        for client in (self.main, self.data, self.emergency):
+            if not client.connected:
+                client.connect()
+
+    def signal(self, *names: str) -> int:
+        """Index of the first of `names` that the controller has; indices differ by release.
+
+        Raises
+        ------
+        ConnectFailed
+            If none is among the controller's signals.
+        """
+        for name in names:
+            if name in self._signals:
+                return self._signals[name]
+        raise ConnectFailed(
+            f"the controller has no signal called {' or '.join(map(repr, names))}; "
+            f"it has {', '.join(sorted(self._signals))}"
+        )

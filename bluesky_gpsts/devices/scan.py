@@ -1,0 +1,145 @@
+"""The scan frame and the images taken of it."""
+
+import threading
+from typing import Any
+
+import numpy as np
+from ophyd import Component as Cpt
+from ophyd import Device
+from ophyd.status import Status
+
+from bluesky_gpsts.devices.background import Interrupted, in_background, poll_until
+from bluesky_gpsts.devices.signals import ArraySignal, SettingSignal, limits_of, link_of
+from bluesky_gpsts.nanonis import ProtocolError
+from bluesky_gpsts.nanonis.files import Frame
+
+__all__ = ["Scan"]
+
+HEIGHT = ("Z (m)",)
+
+
+class Scan(Device):
+    """The controller's scan module: a trigger takes one image of the frame.
+
+    Images have their first row at the top edge and their first column at the left, whatever the
+    scan direction.
+    """
+
+    forward = Cpt(ArraySignal, units="m", kind="normal")
+    backward = Cpt(ArraySignal, units="m", kind="normal")
+
+    center_x = Cpt(SettingSignal, group="frame", index=0, units="m", precision=12, kind="config")
+    center_y = Cpt(SettingSignal, group="frame", index=1, units="m", precision=12, kind="config")
+    width = Cpt(SettingSignal, group="frame", index=2, units="m", precision=12, kind="config")
+    height = Cpt(SettingSignal, group="frame", index=3, units="m", precision=12, kind="config")
+    angle = Cpt(SettingSignal, group="frame", index=4, units="deg", precision=2, kind="config")
+    pixels = Cpt(SettingSignal, group="buffer", index=1, whole=True, kind="config")
+    lines = Cpt(SettingSignal, group="buffer", index=2, whole=True, kind="config")
+    line_time = Cpt(SettingSignal, group="scan_speed", index=2, units="s", kind="config")
+    line_time_backward = Cpt(SettingSignal, group="scan_speed", index=3, units="s", kind="config")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._stopped = threading.Event()
+        self._running = threading.Event()
+        super().__init__(*args, **kwargs)
+
+    def frame(self) -> Frame:
+        """Frame as the controller has it (m, degrees)."""
+        return Frame(*(float(value) for value in link_of(self).main.call("Scan.FrameGet")))
+
+    def check(self) -> float:
+        """Refuse a frame out of the piezo's reach; returns the duration of an image (s).
+
+        Raises
+        ------
+        LimitError
+            If a corner of the frame is out of reach.
+        """
+        client = link_of(self).main
+        reach = client.call("Piezo.RangeGet")
+        limits_of(self).check_frame(self.frame(), (reach[0], reach[1]))
+        _, _, lines = client.call("Scan.BufferGet")
+        _, _, forward, backward = client.call("Scan.SpeedGet")[:4]
+        return float(lines * (forward + backward))
+
+    def set(self, frame: Frame) -> Status:
+        """Set the whole frame at once (m, degrees).
+
+        Raises
+        ------
+        LimitError
+            If a corner of the frame is out of reach; nothing was written then.
+        """
+        client = link_of(self).main
+        reach = client.call("Piezo.RangeGet")
+        limits_of(self).check_frame(frame, (reach[0], reach[1]))
+        client.call("Scan.FrameSet", frame.x, frame.y, frame.width, frame.height, frame.angle)
+        status = Status(obj=self)
+        status.set_finished()
+        return status
+
+    def prepare(self) -> None:
+        """Put the height into the scan buffer and switch continuous scanning off."""
+        link = link_of(self)
+        height = link.signal(*HEIGHT)
+        channels, pixels, lines = link.main.call("Scan.BufferGet")
+        if height not in list(channels):
+            link.main.call("Scan.BufferSet", [*channels, height], pixels, lines)
+        # A continuous scan would never end.
+        count = len(_scan_props(link.main.release))
+        link.main.call("Scan.PropsSet", *[2, 0, 0, "", "", [], 0][:count])
+
+    def trigger(self) -> Status:
+        """Take one image, upwards.
+
+        Raises
+        ------
+        LimitError
+            If the frame is out of reach; nothing was started then.
+        """
+        seconds = self.check()
+        self._stopped.clear()
+        return in_background(self, lambda: self._image(seconds))
+
+    def _image(self, seconds: float) -> None:
+        link = link_of(self)
+        height = link.signal(*HEIGHT)
+        self._running.set()
+        try:
+            link.main.call("Scan.Action", 0, 1)
+            poll_until(
+                lambda: not link.main.call("Scan.StatusGet")[0],
+                1.5 * seconds + 20.0,
+                "the image",
+                self._stopped,
+            )
+        finally:
+            self._running.clear()
+        if self._stopped.is_set():
+            raise Interrupted("the image was stopped")
+        for signal, direction in ((self.forward, 1), (self.backward, 0)):
+            _, plane, _ = link.main.call("Scan.FrameDataGrab", height, direction, timeout=30.0)
+            if not np.isfinite(plane).any():
+                raise ProtocolError("the image came back empty; it was stopped at the controller")
+            signal.put(np.asarray(plane, dtype=float))
+
+    def stop(self, *, success: bool = False) -> None:
+        """Stop an image that is being taken."""
+        self._stopped.set()
+        link = link_of(self)
+        if self._running.is_set() and link.emergency.connected:
+            link.emergency.call("Scan.Action", 1, 0)
+
+    def pause(self) -> None:
+        """Stop the image when the plan is paused; on resumption it is taken again."""
+        self.stop(success=True)
+
+    def resume(self) -> None:
+        """Go on after a pause: the plan goes back to its last checkpoint by itself."""
+
+
+def _scan_props(release: int) -> tuple[Any, ...]:
+    """Fields of ``Scan.PropsSet`` in a release; later ones have more."""
+    from bluesky_gpsts.nanonis.commands import command
+
+    return command("Scan.PropsSet", release).request

@@ -1,0 +1,125 @@
+"""Settings of the controller, as data: how each group is read, and how it is written back.
+
+In many modules Set counts differently from Get (0 no change, 1 on, 2 off against 0 off, 1 on), so
+what was read cannot be written as it is. Each group here has a function that turns the values of
+its Get into the arguments of its Set.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bluesky_gpsts.nanonis import Client, UnsupportedCommand
+
+__all__ = ["RESTORED", "SETTINGS", "Setting", "read_settings", "write_settings"]
+
+
+def _on_off(value: int) -> int:
+    return 1 if value else 2
+
+
+def _same(values: Sequence[Any]) -> list[Any]:
+    return list(values)
+
+
+def _sweep_props(values: Sequence[Any]) -> list[Any]:
+    save_all, sweeps, backward, points, z_offset = values[:5]
+    return [_on_off(save_all), sweeps, _on_off(backward), points, z_offset, 2, 2]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A group of values that one command reads and one command writes.
+
+    Attributes
+    ----------
+    get, set : str
+        Commands.
+    arguments : tuple
+        Arguments that both take before the values, such as the number of a modulator.
+    to_request : callable
+        Values of Get to arguments of Set.
+    """
+
+    get: str
+    set: str
+    arguments: tuple[Any, ...] = ()
+    to_request: Callable[[Sequence[Any]], list[Any]] = _same
+
+    def read(self, client: Client) -> tuple[Any, ...]:
+        """Values as the controller has them."""
+        values = client.call(self.get, *self.arguments)
+        if self.get == "BiasSpectr.PropsGet":
+            # PropsSet also takes the z offset, which only TimingGet tells.
+            return (*values[:4], client.call("BiasSpectr.TimingGet")[1])
+        return values
+
+    def write(self, client: Client, values: Sequence[Any]) -> None:
+        """Write values in the form that `read` gave."""
+        client.call(self.set, *self.arguments, *self.to_request(values))
+
+
+def _buffer(values: Sequence[Any]) -> list[Any]:
+    channels, pixels, lines = values
+    return [channels, pixels, lines]
+
+
+SETTINGS = {
+    "frame": Setting("Scan.FrameGet", "Scan.FrameSet"),
+    "buffer": Setting("Scan.BufferGet", "Scan.BufferSet", to_request=_buffer),
+    "scan_speed": Setting("Scan.SpeedGet", "Scan.SpeedSet"),
+    "tip_speed": Setting("FolMe.SpeedGet", "FolMe.SpeedSet"),
+    "sweep_limits": Setting("BiasSpectr.LimitsGet", "BiasSpectr.LimitsSet"),
+    "sweep_props": Setting("BiasSpectr.PropsGet", "BiasSpectr.PropsSet", to_request=_sweep_props),
+    "sweep_timing": Setting("BiasSpectr.TimingGet", "BiasSpectr.TimingSet"),
+    "sweep_advanced": Setting(
+        "BiasSpectr.AdvPropsGet",
+        "BiasSpectr.AdvPropsSet",
+        to_request=lambda values: [_on_off(value) for value in values],
+    ),
+    "sweep_channels": Setting(
+        "BiasSpectr.ChsGet", "BiasSpectr.ChsSet", to_request=lambda values: [values[0]]
+    ),
+    "modulation_on": Setting("LockIn.ModOnOffGet", "LockIn.ModOnOffSet", (1,)),
+    "modulation_amplitude": Setting("LockIn.ModAmpGet", "LockIn.ModAmpSet", (1,)),
+    "modulation_frequency": Setting("LockIn.ModPhasFreqGet", "LockIn.ModPhasFreqSet", (1,)),
+    "demodulation_phase": Setting("LockIn.DemodPhasGet", "LockIn.DemodPhasSet", (1,)),
+    "gain": Setting("ZCtrl.GainGet", "ZCtrl.GainSet"),
+    "bias": Setting("Bias.Get", "Bias.Set"),
+    "setpoint": Setting("ZCtrl.SetpntGet", "ZCtrl.SetpntSet"),
+    "feedback": Setting("ZCtrl.OnOffGet", "ZCtrl.OnOffSet"),
+}
+"""Every group by name; bias, setpoint and feedback come last because they are restored last."""
+
+RESTORED = tuple(name for name in SETTINGS if name not in ("bias", "setpoint", "feedback"))
+"""Groups that may be written at any time, in the order of writing."""
+
+
+def read_settings(client: Client) -> dict[str, tuple[Any, ...]]:
+    """All groups that this controller has, as read now."""
+    values = {}
+    for name, setting in SETTINGS.items():
+        try:
+            values[name] = setting.read(client)
+        except UnsupportedCommand:
+            continue
+    return values
+
+
+def _equal(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    return [plain(v) for v in a] == [plain(v) for v in b]
+
+
+def write_settings(
+    client: Client, wanted: dict[str, tuple[Any, ...]], names: Sequence[str] = RESTORED
+) -> list[str]:
+    """Write the groups of `names` that differ from what `wanted` says; returns which."""
+    changed = []
+    for name in names:
+        if name in wanted and not _equal(SETTINGS[name].read(client), wanted[name]):
+            SETTINGS[name].write(client, wanted[name])
+            changed.append(name)
+    return changed

@@ -1,0 +1,174 @@
+"""Ophyd signals whose value lives in the controller."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ophyd import Signal
+from ophyd.status import Status
+
+from bluesky_gpsts.devices.background import in_background
+from bluesky_gpsts.devices.limits import LimitError, Limits
+from bluesky_gpsts.devices.link import Link
+from bluesky_gpsts.devices.settings import SETTINGS
+
+__all__ = ["ArraySignal", "Quantity", "ReadOnly", "SettingSignal", "link_of"]
+
+
+def link_of(device: Any) -> Link:
+    """Connections of the microscope that `device` belongs to."""
+    link: Link = device.root.link
+    return link
+
+
+def limits_of(device: Any) -> Limits:
+    """Limits of the microscope that `device` belongs to."""
+    limits: Limits = device.root.instrument_limits
+    return limits
+
+
+class Quantity(Signal):
+    """A value with a unit and a precision, held by the device itself.
+
+    Parameters
+    ----------
+    units : str
+        SI unit, "" for none.
+    precision : int
+        Digits after the point that a table shows.
+    **kwargs
+        As for ``ophyd.Signal``.
+    """
+
+    def __init__(self, *, units: str = "", precision: int = 4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.precision = precision
+
+    def describe(self) -> dict[str, Any]:
+        """Data key with unit, precision and the exact type of an array."""
+        described: dict[str, Any] = super().describe()
+        key = described[self.name]
+        key["source"] = f"nanonis:{self.name}"
+        if self.units:
+            key["units"] = self.units
+        if key["dtype"] == "number":
+            key["precision"] = self.precision
+        value = self._readback
+        if isinstance(value, np.ndarray):
+            key["dtype_numpy"] = value.dtype.str
+        return described
+
+
+class ArraySignal(Quantity):
+    """An array that a measurement leaves behind."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(value=np.zeros(0), **kwargs)
+
+
+class ReadOnly(Quantity):
+    """A value of the controller that a command reads.
+
+    Parameters
+    ----------
+    command : str
+        Command that reads it.
+    arguments : tuple
+        Its arguments.
+    index : int
+        Place of the value in the reply.
+    """
+
+    def __init__(
+        self, *, command: str, arguments: tuple[Any, ...] = (), index: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(value=0.0, **kwargs)
+        self.command = command
+        self.arguments = arguments
+        self.index = index
+
+    def get(self, **kwargs: Any) -> float:
+        """Value as the controller has it now."""
+        value = link_of(self).main.call(self.command, *self.arguments)[self.index]
+        self._readback = float(value)
+        self._metadata["timestamp"] = time.time()
+        return float(value)
+
+    def put(self, value: Any, **kwargs: Any) -> None:
+        """Refuse: the value can only be read."""
+        raise PermissionError(f"{self.name} can only be read")
+
+
+class SettingSignal(Quantity):
+    """A setting of the controller, one value of a group of `settings.SETTINGS`.
+
+    Parameters
+    ----------
+    group : str
+        Name of the group.
+    index : int
+        Place of the value in the group.
+    check : callable, optional
+        ``check(limits, value)`` refuses a value that the instrument does not allow.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        index: int = 0,
+        check: Callable[[Limits, float], Any] | None = None,
+        whole: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value=0 if whole else 0.0, **kwargs)
+        self.group = SETTINGS[group]
+        self.index = index
+        self.whole = whole
+        self._check = check
+
+    def get(self, **kwargs: Any) -> float:
+        """Value as the controller has it now."""
+        value = self.group.read(link_of(self).main)[self.index]
+        self._readback = int(value) if self.whole else float(value)
+        self._metadata["timestamp"] = time.time()
+        return float(self._readback)
+
+    def set(self, value: Any, **kwargs: Any) -> Status:
+        """Write the value in the background."""
+        return in_background(self, lambda: self.put(value))
+
+    def put(self, value: Any, **kwargs: Any) -> None:
+        """Write the value, and no other of its group; out of limits it is refused.
+
+        Raises
+        ------
+        LimitError
+            If the instrument does not allow the value; nothing was written then.
+        """
+        number = float(value)
+        if not np.isfinite(number):
+            raise ValueError(f"{self.name} must be a finite number, not {value!r}")
+        if self._check is not None:
+            self._check(limits_of(self), number)
+        client = link_of(self).main
+        values = list(self.group.read(client))
+        values[self.index] = int(number) if self.whole else number
+        self.group.write(client, values)
+        effective = self.group.read(client)[self.index]
+        # The controller keeps 32 bits, and rounds some settings to what it can do.
+        if not np.isclose(effective, values[self.index], rtol=1e-5, atol=0):
+            raise LimitError(
+                f"{self.name} was set to {values[self.index]:g} {self.units} and the controller "
+                f"made it {effective:g}; choose a value that it can keep"
+            )
+        old, self._readback = self._readback, values[self.index]
+        self._metadata["timestamp"] = time.time()
+        self._run_subs(
+            sub_type=self.SUB_VALUE,
+            old_value=old,
+            value=self._readback,
+            timestamp=self._metadata["timestamp"],
+        )

@@ -1,0 +1,167 @@
+"""Bias spectroscopy: one sweep at the tip's place."""
+
+import threading
+from typing import Any
+
+import numpy as np
+from ophyd import Component as Cpt
+from ophyd import Device
+from ophyd.status import Status
+
+from bluesky_gpsts.devices.background import Interrupted, in_background
+from bluesky_gpsts.devices.limits import LimitError
+from bluesky_gpsts.devices.signals import (
+    ArraySignal,
+    Quantity,
+    SettingSignal,
+    limits_of,
+    link_of,
+)
+from bluesky_gpsts.nanonis import ProtocolError
+
+__all__ = ["BiasSpectroscopy"]
+
+CURRENT = ("Current (A)",)
+LOCKIN_X = ("LI Demod 1 X (A)", "LI X 1 omega (A)", "LIX 1 omega (A)")
+LOCKIN_Y = ("LI Demod 1 Y (A)", "LI Y 1 omega (A)", "LIY 1 omega (A)")
+
+
+class BiasSpectroscopy(Device):
+    """The controller's bias spectroscopy module.
+
+    A trigger holds the feedback, ramps the bias over the range and goes back, all done by the
+    controller itself; it ends with the data. Stopping goes over another connection.
+    """
+
+    bias = Cpt(ArraySignal, units="V", kind="normal")
+    current = Cpt(ArraySignal, units="A", kind="normal")
+    lockin_x = Cpt(ArraySignal, units="A", kind="normal")
+    lockin_y = Cpt(ArraySignal, units="A", kind="normal")
+    didv = Cpt(ArraySignal, units="A/V", kind="normal")
+
+    start = Cpt(SettingSignal, group="sweep_limits", index=0, units="V", kind="config")
+    end = Cpt(SettingSignal, group="sweep_limits", index=1, units="V", kind="config")
+    sweeps = Cpt(SettingSignal, group="sweep_props", index=1, whole=True, kind="config")
+    backward = Cpt(SettingSignal, group="sweep_props", index=2, whole=True, kind="config")
+    points = Cpt(SettingSignal, group="sweep_props", index=3, whole=True, kind="config")
+    z_averaging = Cpt(SettingSignal, group="sweep_timing", index=0, units="s", kind="config")
+    z_offset = Cpt(
+        SettingSignal, group="sweep_timing", index=1, units="m", precision=12, kind="config"
+    )
+    initial_settling = Cpt(SettingSignal, group="sweep_timing", index=2, units="s", kind="config")
+    slew = Cpt(SettingSignal, group="sweep_timing", index=3, units="V/s", kind="config")
+    settling = Cpt(SettingSignal, group="sweep_timing", index=4, units="s", kind="config")
+    integration = Cpt(SettingSignal, group="sweep_timing", index=5, units="s", kind="config")
+    end_settling = Cpt(SettingSignal, group="sweep_timing", index=6, units="s", kind="config")
+    z_control = Cpt(SettingSignal, group="sweep_timing", index=7, units="s", kind="config")
+    duration = Cpt(Quantity, value=0.0, units="s", precision=1, kind="omitted")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._stopped = threading.Event()
+        self._running = threading.Event()
+        super().__init__(*args, **kwargs)
+
+    def check(self) -> float:
+        """Refuse a sweep that the limits do not allow; returns its duration (s).
+
+        Raises
+        ------
+        LimitError
+            If the bias range or the z offset is outside.
+        """
+        client, limits = link_of(self).main, limits_of(self)
+        start, end = client.call("BiasSpectr.LimitsGet")
+        for bias in (start, end):
+            limits.check_bias(bias)
+        timing = client.call("BiasSpectr.TimingGet")
+        averaging, z_offset, initial, slew, settling, integration, ending, control = timing
+        if z_offset < -limits.approach:
+            raise LimitError(
+                f"a z offset of {z_offset * 1e9:g} nm is refused: the tip may approach by "
+                f"{limits.approach * 1e9:g} nm at most before a sweep"
+            )
+        _, sweeps, backward, points = client.call("BiasSpectr.PropsGet")[:4]
+        (bias,) = client.call("Bias.Get")
+        ramps = (abs(bias - start) + abs(end - bias)) / max(slew, 1e-6)
+        passes = max(sweeps, 1) * (2 if backward else 1)
+        fixed = averaging + initial + ending + control
+        return float(fixed + ramps + passes * points * (settling + integration))
+
+    def prepare(self) -> None:
+        """Select the channels and what must hold in every sweep: loop held, bias reset."""
+        link = link_of(self)
+        channels = [link.signal(*CURRENT), link.signal(*LOCKIN_X), link.signal(*LOCKIN_Y)]
+        link.main.call("BiasSpectr.ChsSet", channels)
+        link.main.call("BiasSpectr.AdvPropsSet", 1, 1, 0, 0)
+
+    def trigger(self) -> Status:
+        """Take one spectrum.
+
+        Returns
+        -------
+        ophyd.status.Status
+            Done when the data are in the signals and the controller is back at its bias.
+
+        Raises
+        ------
+        LimitError
+            If the sweep is not allowed; nothing was started then.
+        """
+        seconds = self.check()
+        self.duration.put(seconds)
+        self._stopped.clear()
+        return in_background(self, lambda: self._sweep(seconds))
+
+    def _sweep(self, seconds: float) -> None:
+        link = link_of(self)
+        self._running.set()
+        try:
+            names, data, _ = link.data.call("BiasSpectr.Start", 1, "", timeout=1.5 * seconds + 20.0)
+        finally:
+            self._running.clear()
+        if self._stopped.is_set():
+            raise Interrupted("bias spectroscopy was stopped")
+        columns = dict(zip(names, np.asarray(data, dtype=float), strict=True))
+        bias = next(iter(columns.values()), np.zeros(0))
+        (points,) = (link.main.call("BiasSpectr.PropsGet")[3],)
+        if len(bias) != points:
+            raise ProtocolError(
+                f"the sweep came back with {len(bias)} of {points} points; it was broken off at "
+                "the controller"
+            )
+        current, x, y = (self._column(columns, names) for names in (CURRENT, LOCKIN_X, LOCKIN_Y))
+        (amplitude,) = link.main.call("LockIn.ModAmpGet", 1)
+        (modulated,) = link.main.call("LockIn.ModOnOffGet", 1)
+        # Without modulation there is no first harmonic, and the current itself is differentiated.
+        didv = x / amplitude if modulated and amplitude > 0 else np.gradient(current, bias)
+        for signal, values in (
+            (self.bias, bias),
+            (self.current, current),
+            (self.lockin_x, x),
+            (self.lockin_y, y),
+            (self.didv, didv),
+        ):
+            signal.put(values)
+
+    @staticmethod
+    def _column(columns: dict[str, Any], names: tuple[str, ...]) -> Any:
+        for name in names:
+            if name in columns:
+                forward = columns[name]
+                backward = columns.get(name.replace(" (", " [bwd] ("))
+                return forward if backward is None else 0.5 * (forward + backward)
+        raise ProtocolError(f"the sweep has no channel {names[0]!r}; it has {list(columns)}")
+
+    def stop(self, *, success: bool = False) -> None:
+        """Break a sweep off; the controller goes back to its bias and switches feedback on."""
+        self._stopped.set()
+        link = link_of(self)
+        if self._running.is_set() and link.emergency.connected:
+            link.emergency.call("BiasSpectr.Stop")
+
+    def pause(self) -> None:
+        """Break a sweep off when the plan is paused; on resumption it is taken again."""
+        self.stop(success=True)
+
+    def resume(self) -> None:
+        """Go on after a pause: the plan goes back to its last checkpoint by itself."""

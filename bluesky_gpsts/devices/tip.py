@@ -1,0 +1,157 @@
+"""The tip's lateral position, in the frame of the sample."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ophyd import Component as Cpt
+from ophyd import Device
+from ophyd.status import Status
+
+from bluesky_gpsts.devices.background import in_background, poll_until
+from bluesky_gpsts.devices.limits import Limits
+from bluesky_gpsts.devices.signals import Quantity, ReadOnly, SettingSignal, limits_of, link_of
+
+__all__ = ["TipAxis", "TipPosition"]
+
+_ARRIVED = 5e-12
+
+
+class TipAxis(Quantity):
+    """One coordinate of the tip in the frame of the sample (m); setting it moves the tip."""
+
+    def __init__(self, *, axis: int, **kwargs: Any) -> None:
+        super().__init__(value=0.0, units="m", precision=12, **kwargs)
+        self.axis = axis
+
+    def get(self, **kwargs: Any) -> float:
+        """Where the tip is now (m)."""
+        self._readback = self.parent.where()[self.axis]
+        return float(self._readback)
+
+    @property
+    def position(self) -> float:
+        """Where the tip is now (m)."""
+        return self.get()
+
+    def set(self, value: float, **kwargs: Any) -> Status:
+        """Move the tip along this axis to `value` (m)."""
+        target = list(self.parent.target())
+        target[self.axis] = float(value)
+        return self.parent.set(target)
+
+    def put(self, value: Any, **kwargs: Any) -> None:
+        """Move, and wait until the tip is there."""
+        self.set(value).wait()
+
+
+class TipPosition(Device):
+    """Follow-me position of the tip.
+
+    Coordinates are those of the sample: the piezo's less the drift offset, which is zero until a
+    drift check sets it. A move starts at a set speed and is watched until the tip has arrived.
+    """
+
+    x = Cpt(TipAxis, axis=0, kind="hinted")
+    y = Cpt(TipAxis, axis=1, kind="hinted")
+    piezo_x = Cpt(
+        ReadOnly, command="FolMe.XYPosGet", arguments=(1,), index=0, units="m", precision=12
+    )
+    piezo_y = Cpt(
+        ReadOnly, command="FolMe.XYPosGet", arguments=(1,), index=1, units="m", precision=12
+    )
+    offset_x = Cpt(Quantity, value=0.0, units="m", precision=12, kind="config")
+    offset_y = Cpt(Quantity, value=0.0, units="m", precision=12, kind="config")
+    speed = Cpt(
+        SettingSignal,
+        group="tip_speed",
+        index=0,
+        units="m/s",
+        precision=10,
+        kind="config",
+        check=lambda limits, v: limits.check("a tip speed", v, "m/s", 1e-12, limits.speed),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._target: tuple[float, float] | None = None
+        self._stopped = threading.Event()
+        super().__init__(*args, **kwargs)
+
+    def _offset(self) -> tuple[float, float]:
+        return float(self.offset_x.get()), float(self.offset_y.get())
+
+    def where(self) -> tuple[float, float]:
+        """Position (x, y) of the tip now, sample coordinates (m)."""
+        x, y = link_of(self).main.call("FolMe.XYPosGet", 1)
+        dx, dy = self._offset()
+        return float(x) - dx, float(y) - dy
+
+    def target(self) -> tuple[float, float]:
+        """Where the tip was last sent, or is (m)."""
+        return self.where() if self._target is None else self._target
+
+    @property
+    def position(self) -> tuple[float, float]:
+        """Where the tip is now (m)."""
+        return self.where()
+
+    def check_value(self, value: Sequence[float]) -> None:
+        """Refuse a position (x, y) in m out of the piezo's reach.
+
+        Raises
+        ------
+        LimitError
+            If it is.
+        """
+        x, y = (float(v) for v in value)
+        dx, dy = self._offset()
+        reach = link_of(self).main.call("Piezo.RangeGet")
+        limits_of(self).check_position(x + dx, y + dy, (reach[0], reach[1]))
+
+    def set(self, value: Sequence[float]) -> Status:
+        """Move the tip to (x, y) in sample coordinates (m).
+
+        Returns
+        -------
+        ophyd.status.Status
+            Done when the controller reports the tip at the place.
+
+        Raises
+        ------
+        LimitError
+            If the place is out of reach or the speed too high; the tip has not moved.
+        """
+        x, y = (float(v) for v in value)
+        self.check_value((x, y))
+        limits: Limits = limits_of(self)
+        link = link_of(self)
+        dx, dy = self._offset()
+        goal = np.array([x + dx, y + dy])
+        speed, _ = link.main.call("FolMe.SpeedGet")
+        limits.check("a tip speed", speed, "m/s", 1e-12, limits.speed)
+        here = np.array(link.main.call("FolMe.XYPosGet", 1))
+        seconds = float(np.hypot(*(goal - here))) / speed
+        self._target = (x, y)
+        self._stopped.clear()
+
+        def arrived() -> bool:
+            now = np.array(link.main.call("FolMe.XYPosGet", 1))
+            return bool(np.hypot(*(goal - now)) <= _ARRIVED)
+
+        def move() -> None:
+            # Without the custom speed the scan's own speed would apply, whatever it is.
+            link.main.call("FolMe.SpeedSet", speed, 1)
+            link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
+            what = f"the move of the tip by {np.hypot(*(goal - here)) * 1e9:.3g} nm"
+            poll_until(arrived, 1.5 * seconds + 10.0, what, self._stopped)
+
+        return in_background(self, move)
+
+    def stop(self, *, success: bool = False) -> None:
+        """Stop a move where the tip is."""
+        self._stopped.set()
+        self._target = None
+        link = link_of(self)
+        if link.emergency.connected:
+            link.emergency.call("FolMe.Stop")

@@ -1,0 +1,117 @@
+"""The steps of the loop: learn from what was measured, choose what to measure, tell when to end."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from .acquisition import get_acquisition
+from .design import space_filling
+from .grid import Grid
+from .model import SurfaceModel
+from .records import Decision, Ledger
+from .settings import Settings
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def free_candidates(grid: Grid, ledger: Ledger) -> npt.NDArray[np.bool_]:
+    """Candidates that may still be suggested: shape (M,)."""
+    free = np.ones(grid.size, dtype=bool)
+    free[grid.nearest(grid.to_unit(ledger.occupied()))] = False
+    return free
+
+
+def measured_data(grid: Grid, ledger: Ledger) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return all outcomes as the model takes them.
+
+    Returns
+    -------
+    unit : ndarray, shape (N, 2)
+        Positions, fractions of the frame.
+    values : ndarray, shape (N,)
+        Outcomes.
+    variances : ndarray, shape (N,)
+        Their noise variances; NaN where not known.
+    """
+    table = np.array([(m.x, m.y, m.value, m.variance) for m in ledger.measured]).reshape(-1, 4)
+    return grid.to_unit(table[:, :2]), table[:, 2], table[:, 3]
+
+
+def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
+    """Bring the model up to date with the ledger; train if one of ``train_at`` was passed."""
+    data = measured_data(settings.grid, ledger)
+    before, now = len(model), len(ledger.measured)
+    if any(before < count <= now for count in settings.train_at):
+        model.fit(*data, learn=True)
+    elif model.trained:
+        model.append(*(array[before:] for array in data))
+    else:
+        # Before the first training the scaling of so few outcomes is still moving.
+        model.fit(*data, learn=False)
+
+
+def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
+    """Choose the next point.
+
+    Raises
+    ------
+    ValueError
+        If no candidate is left, or the acquisition function misbehaves.
+    """
+    grid = settings.grid
+    free = free_candidates(grid, ledger)
+    if not ledger.measured or len(ledger.measured) + len(ledger.pending) < settings.n_initial:
+        if not free.any():
+            raise ValueError("No candidate is left to choose from.")
+        index = next(i for i in space_filling(grid, settings.seed) if free[i])
+        return decide(ledger, model, index, math.nan, "initial design", with_posterior=False)
+    under_way = np.array([ledger.positions[i] for i in ledger.pending]).reshape(-1, 2)
+    acquisition = get_acquisition(settings.acquisition)
+    index, score = model.best(acquisition, free, grid.to_unit(under_way))
+    return decide(ledger, model, index, score, settings.acquisition_name)
+
+
+def decide(
+    ledger: Ledger,
+    model: SurfaceModel,
+    index: int,
+    score: float,
+    reason: str,
+    *,
+    with_posterior: bool = True,
+) -> Decision:
+    """Describe the choice of a candidate with the model as it is."""
+    known = len(model) > 0
+    tell = known and with_posterior
+    return Decision(
+        id=ledger.next_id,
+        index=index,
+        acquisition_value=score,
+        posterior_mean=float(model.mean[index]) if tell else math.nan,
+        posterior_std=math.sqrt(model.variance[index]) if tell else math.nan,
+        hyperparameters=model.hyperparameters if known else np.full(4, np.nan),
+        default_noise_variance=model.scaling.default_variance if known else math.nan,
+        n_data=len(model),
+        trained=model.trained,
+        reason=reason,
+    )
+
+
+def stop_reason(settings: Settings, ledger: Ledger, model: SurfaceModel) -> str | None:
+    """Why to end, in a few words, or None if not to."""
+    measured, failed = len(ledger.measured), len(ledger.failed)
+    budget = settings.max_points
+    if budget is not None and measured + failed >= budget:
+        return f"budget of {budget} points spent, {failed} of them failed"
+    if not free_candidates(settings.grid, ledger).any():
+        return f"all {settings.grid.size} candidates are measured, failed or under way"
+    if settings.target_std is not None and measured >= settings.min_points:
+        span = float(np.ptp(model.mean))
+        average = float(np.sqrt(model.variance).mean())
+        if average <= settings.target_std * span:
+            return (
+                f"mean standard deviation is {average / span:.3g} of the map's range, "
+                f"wanted {settings.target_std:g}"
+            )
+    return None

@@ -1,0 +1,315 @@
+"""Chooses where to take the next spectrum: gpCAM over the pixels of a frame."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .acquisition import Acquisition
+from .checkpoint import from_state, make_model, read_json, to_state, write_json
+from .grid import Grid
+from .loop import choose, decide, free_candidates, learn, stop_reason
+from .points import ID, is_suggested, read_point, read_position
+from .records import Ledger
+from .settings import TRAIN_AT, Settings, require_count
+from .threads import single_thread
+from .training import Prior
+from .view import MapView
+
+
+class MapOptimizer(MapView):
+    """Maps an outcome over a frame with as few measurements as possible.
+
+    It has the methods of bluesky-adaptive 1.0's protocols ``Optimizer``,
+    ``SupportsStoppingCriteria``, ``Checkpointable``, ``TrialFaultAware`` and
+    ``CanRegisterSuggestions``. One thread at a time may call it. The same seed and the same
+    outcomes give the same suggestions.
+
+    Parameters
+    ----------
+    grid : Grid
+        The candidates.
+    parameters : tuple of str
+        Keys of the two coordinates in suggestions and points (sample coordinates, metres).
+    outcome : str
+        Key of the outcome in points, in any unit. ``"<outcome>_variance"`` is the key of its
+        noise variance, in that unit squared.
+    kernel : str
+        ``"matern-1/2"``, ``"matern-3/2"`` or ``"matern-5/2"``.
+    acquisition : str or callable
+        ``"variance"``, ``"ucb"``, ``"weighted"``, or a function of posterior mean and variance,
+        each of shape (M,), to scores of shape (M,).
+    n_initial : int
+        Number of first points that only fill the frame.
+    seed : int
+        Seed of those points.
+    train_at : sequence of int
+        Numbers of outcomes at which the hyperparameters are trained.
+    relative_noise : float
+        Standard deviation of the noise as a fraction of the range of the outcomes, for outcomes
+        that come without a variance.
+    prior : Prior
+        Prior on the hyperparameters.
+    max_points : int, optional
+        Budget: stop after this many points, failed ones included.
+    target_std : float, optional
+        Stop when the posterior standard deviation, averaged over the map, is at most this
+        fraction of the range of the map.
+    min_points : int, optional
+        Outcomes to have before ``target_std`` can stop; ``n_initial`` unless given.
+    checkpoint_path : path, optional
+        JSON file that `checkpoint` writes.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not among those allowed.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        parameters: tuple[str, str] = ("x", "y"),
+        outcome: str = "figure_of_merit",
+        kernel: str = "matern-5/2",
+        acquisition: str | Acquisition = "variance",
+        n_initial: int = 8,
+        seed: int = 0,
+        train_at: Sequence[int] = TRAIN_AT,
+        relative_noise: float = 0.03,
+        prior: Prior = Prior(),  # noqa: B008 - it is frozen
+        max_points: int | None = None,
+        target_std: float | None = None,
+        min_points: int | None = None,
+        checkpoint_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        settings = Settings(
+            grid=grid,
+            parameters=tuple(parameters),  # type: ignore[arg-type]
+            outcome=outcome,
+            kernel=kernel,
+            acquisition=acquisition,
+            n_initial=n_initial,
+            seed=seed,
+            train_at=tuple(train_at),
+            relative_noise=relative_noise,
+            prior=prior,
+            max_points=max_points,
+            target_std=target_std,
+            min_points=n_initial if min_points is None else min_points,
+        )
+        super().__init__(settings, Ledger(), make_model(settings))
+        self.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
+
+    # ---- Optimizer
+
+    def suggest(self, num_points: int | None = None) -> list[dict[str, Any]]:
+        """Suggest points that are neither measured, failed nor under way.
+
+        Parameters
+        ----------
+        num_points : int, optional
+            How many; 1 unless given.
+
+        Returns
+        -------
+        list of dict
+            Each has ``"_id"`` (int) and the two coordinates in metres, sample coordinates.
+
+        Raises
+        ------
+        ValueError
+            If ``num_points`` is not a positive whole number, or exceeds the candidates left.
+        """
+        count = 1 if num_points is None else num_points
+        require_count("num_points", count, 1)
+        left = int(free_candidates(self.grid, self._ledger).sum())
+        if count > left:
+            raise ValueError(
+                f"{count} points were asked for and {left} of {self.grid.size} candidates are "
+                "left; should_stop() tells when to end, and a finer grid has more candidates."
+            )
+        suggestions = []
+        for _ in range(count):
+            with single_thread():
+                decision = choose(self.settings, self._ledger, self._model)
+            x, y = (float(coordinate) for coordinate in self.grid.xy[decision.index])
+            self._ledger.give_out(decision, x, y)
+            position = dict(zip(self.settings.parameters, (x, y), strict=True))
+            suggestions.append({ID: decision.id, **position})
+        return suggestions
+
+    def ingest(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Take in outcomes. Either all points are taken or, on an error, none.
+
+        Parameters
+        ----------
+        points : sequence of mapping
+            Each has the outcome, and may have its variance and the coordinates at which it was
+            measured (up to 5 % of the frame outside it). With ``"_id"`` it is the outcome of
+            that suggestion, at the suggested position unless coordinates are given. Without, or
+            with ``"baseline"``, it is a measurement from elsewhere and has its coordinates.
+
+        Raises
+        ------
+        ValueError
+            If an id is unknown or has an outcome already, if a number is missing, not finite or
+            negative where it must not be, or if a position is outside the frame.
+        """
+        measured = {measurement.id for measurement in self._ledger.measured}
+        new_id = self._ledger.next_id
+        fresh = []
+        for point in points:
+            measurement = read_point(point, self.settings, self._ledger, new_id)
+            if measurement.id in measured:
+                raise ValueError(
+                    f"Point {measurement.id} has an outcome already; for a repeated measurement "
+                    f"leave out '{ID}' and give the coordinates."
+                )
+            measured.add(measurement.id)
+            new_id = max(new_id, measurement.id + 1)
+            fresh.append(measurement)
+        for measurement in fresh:
+            self._ledger.take(measurement)
+        if fresh:
+            with single_thread():
+                learn(self.settings, self._ledger, self._model)
+
+    # ---- CanRegisterSuggestions, TrialFaultAware, SupportsStoppingCriteria
+
+    def register_suggestions(
+        self, suggestions: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Give an id to points that somebody else chose, and expect their outcomes.
+
+        Parameters
+        ----------
+        suggestions : sequence of mapping
+            Each has the two coordinates in metres, inside the frame.
+
+        Returns
+        -------
+        list of dict
+            The same with ``"_id"``.
+
+        Raises
+        ------
+        ValueError
+            If a coordinate is missing, not finite or outside the frame.
+        """
+        positions = [read_position(point, self.settings) for point in suggestions]
+        registered = []
+        for point, (x, y) in zip(suggestions, positions, strict=True):
+            index = self.grid.index_of(x, y)
+            decision = decide(self._ledger, self._model, index, math.nan, "requested")
+            self._ledger.give_out(decision, x, y)
+            registered.append({**point, ID: decision.id})
+        return registered
+
+    def register_failures(self, suggestions: Sequence[Mapping[str, Any]]) -> None:
+        """Record that points could not be measured; they are not suggested again.
+
+        Parameters
+        ----------
+        suggestions : sequence of mapping
+            Each has the ``"_id"`` of a suggestion.
+
+        Raises
+        ------
+        ValueError
+            If an id is missing or unknown, or has an outcome.
+        """
+        measured = {measurement.id for measurement in self._ledger.measured}
+        for point in suggestions:
+            if not is_suggested(point, self._ledger) or point[ID] in measured:
+                raise ValueError(
+                    f"Point {dict(point)!r} cannot have failed: its '{ID}' is not that of a "
+                    "suggestion without an outcome. Pass what suggest() returned."
+                )
+        for point in suggestions:
+            self._ledger.fail(int(point[ID]))
+
+    def should_stop(self) -> tuple[bool, str | None]:
+        """Tell whether to end, and why.
+
+        Returns
+        -------
+        stop : bool
+            True if the budget is spent, the map is as certain as wanted or no candidate is left.
+        reason : str or None
+            A few words, or None if not to stop.
+        """
+        reason = stop_reason(self.settings, self._ledger, self._model)
+        return reason is not None, reason
+
+    # ---- Checkpointable
+
+    def checkpoint(self) -> None:
+        """Write the state to ``checkpoint_path``; an older file is replaced in one step.
+
+        Raises
+        ------
+        ValueError
+            If no ``checkpoint_path`` was given.
+        OSError
+            If the file cannot be written.
+        """
+        if self.checkpoint_path is None:
+            raise ValueError(
+                "There is nowhere to write a checkpoint; give checkpoint_path to MapOptimizer."
+            )
+        write_json(self.checkpoint_path, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to go on, as a dict that JSON can hold."""
+        return to_state(self.settings, self._ledger, self._model)
+
+    @classmethod
+    def from_state(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        acquisition: Acquisition | None = None,
+        checkpoint_path: str | os.PathLike[str] | None = None,
+    ) -> "MapOptimizer":
+        """Go on from `state`.
+
+        Points that were under way are free again; their ids are not given out twice.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state` returned.
+        acquisition : callable, optional
+            The acquisition function, where it was not one of those with a name.
+        checkpoint_path : path, optional
+            As for the constructor.
+
+        Raises
+        ------
+        ValueError
+            If the state is of another version or damaged, or its acquisition function has no
+            name here and is not given.
+        """
+        optimizer = cls.__new__(cls)
+        MapView.__init__(optimizer, *from_state(state, acquisition))
+        optimizer.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
+        return optimizer
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | os.PathLike[str], *, acquisition: Acquisition | None = None
+    ) -> "MapOptimizer":
+        """Go on from a file that `checkpoint` wrote, and write further ones to it.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a checkpoint of this version; see `from_state`.
+        OSError
+            If it cannot be read.
+        """
+        state = read_json(Path(path))
+        return cls.from_state(state, acquisition=acquisition, checkpoint_path=path)

@@ -1,0 +1,110 @@
+"""Reading points that come from outside: every number is checked before the model sees it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .records import Ledger, Measurement
+from .settings import Settings
+
+ID = "_id"
+BASELINE = "baseline"
+
+# Drift and creep put a spectrum beside its pixel; at the border, that is outside the frame.
+MARGIN = 0.05
+
+
+def read_point(
+    point: Mapping[str, Any], settings: Settings, ledger: Ledger, new_id: int
+) -> Measurement:
+    """Read an outcome.
+
+    Parameters
+    ----------
+    point : mapping
+        See `MapOptimizer.ingest`.
+    settings : Settings
+        Names of the keys, and the grid.
+    ledger : Ledger
+        The points that were suggested.
+    new_id : int
+        Id for a point that comes without one.
+
+    Raises
+    ------
+    ValueError
+        If something is missing, unknown or not a valid number.
+    """
+    identifier = point.get(ID, BASELINE)
+    has_position = all(name in point for name in settings.parameters)
+    if identifier == BASELINE:
+        if not has_position:
+            raise ValueError(
+                f"Point {dict(point)!r} has no '{ID}' of a suggestion, so it needs its "
+                f"coordinates {' and '.join(settings.parameters)} in metres."
+            )
+        identifier, label = new_id, "without an id"
+    elif not _is_id(identifier) or identifier not in ledger.positions:
+        raise ValueError(
+            f"Point {identifier!r} was never suggested by this optimizer. Use the '{ID}' of a "
+            "suggestion; for a point measured elsewhere leave it out and give the coordinates."
+        )
+    else:
+        identifier, label = int(identifier), repr(identifier)
+    if has_position:
+        x, y = (_number(point, name, label) for name in settings.parameters)
+        settings.grid.index_of(x, y, margin=MARGIN)
+    else:
+        x, y = ledger.positions[identifier]
+    value = _number(point, settings.outcome, label)
+    variance = math.nan
+    name = f"{settings.outcome}_variance"
+    if point.get(name) is not None:
+        variance = _number(point, name, label)
+        if variance < 0:
+            raise ValueError(
+                f"Point {label}: {name} is {variance:g}; a variance is not negative. Leave it "
+                "out if it is not known."
+            )
+    return Measurement(identifier, x, y, value, variance)
+
+
+def read_position(point: Mapping[str, Any], settings: Settings) -> tuple[float, float]:
+    """Read the position of a point that somebody chose.
+
+    Raises
+    ------
+    ValueError
+        If a coordinate is missing, not finite, or outside the frame.
+    """
+    x, y = (_number(point, name, "to register") for name in settings.parameters)
+    settings.grid.index_of(x, y)
+    return x, y
+
+
+def is_suggested(point: Mapping[str, Any], ledger: Ledger) -> bool:
+    """Tell whether a point has the id of a suggestion."""
+    return _is_id(point.get(ID)) and point[ID] in ledger.positions
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _number(point: Mapping[str, Any], name: str, label: str) -> float:
+    if name not in point:
+        raise ValueError(f"Point {label} has no {name!r}; it has {sorted(map(str, point))}.")
+    try:
+        value = float(point[name])
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Point {label}: {name} is {point[name]!r}; give one finite number."
+        ) from None
+    if not math.isfinite(value):
+        raise ValueError(
+            f"Point {label}: {name} is {value}; give a finite number, or report the point with "
+            "register_failures."
+        )
+    return value

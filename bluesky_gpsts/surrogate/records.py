@@ -1,0 +1,195 @@
+"""What the optimizer remembers of a point, and its form in JSON."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Why a point was suggested.
+
+    Attributes
+    ----------
+    id : int
+        The suggestion's ``"_id"``.
+    index : int
+        Candidate on the grid.
+    acquisition_value : float
+        Score of the acquisition function; NaN where none was asked.
+    posterior_mean, posterior_std : float
+        Model at the point before it is measured, in the unit of the outcome; NaN for a point of
+        the initial design.
+    hyperparameters : ndarray, shape (4,)
+        Signal variance (unit of the outcome squared), the two lengths along the frame's axes
+        (metres), prior mean (unit of the outcome); NaN before the first outcome.
+    default_noise_variance : float
+        Noise variance of outcomes that came without one, in the unit of the outcome squared; NaN
+        before the first outcome.
+    n_data : int
+        Number of outcomes that the model had.
+    trained : bool
+        False as long as the hyperparameters are the medians of their prior.
+    reason : str
+        ``"initial design"``, the name of the acquisition function, or ``"requested"``.
+    """
+
+    id: int
+    index: int
+    acquisition_value: float
+    posterior_mean: float
+    posterior_std: float
+    hyperparameters: FloatArray
+    default_noise_variance: float
+    n_data: int
+    trained: bool
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold, with None for NaN."""
+        return {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "Decision":
+        """Undo `to_json`."""
+        numbers = (
+            "acquisition_value",
+            "posterior_mean",
+            "posterior_std",
+            "default_noise_variance",
+        )
+        values = dict(state)
+        for name in numbers:
+            values[name] = _number(values[name])
+        values["hyperparameters"] = np.array([_number(v) for v in state["hyperparameters"]])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An outcome at a position.
+
+    Attributes
+    ----------
+    id : int
+        The point's ``"_id"``.
+    x, y : float
+        Where it was measured, in sample coordinates, in metres.
+    value : float
+        The outcome.
+    variance : float
+        Its noise variance, in its unit squared; NaN if not known.
+    """
+
+    id: int
+    x: float
+    y: float
+    value: float
+    variance: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold, with None for NaN."""
+        return {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "Measurement":
+        """Undo `to_json`."""
+        return cls(**(state | {"variance": _number(state["variance"])}))
+
+
+@dataclass
+class Ledger:
+    """All points that an optimizer knows.
+
+    Attributes
+    ----------
+    positions : dict
+        Suggested position (x, y) in metres of every id that was given out.
+    pending : dict
+        Ids that are under way; the keys in order of suggestion, the values are always None.
+    failed : list
+        Ids that failed.
+    measured : list of Measurement
+        Outcomes in order of arrival.
+    decisions : dict
+        Decision of every id.
+    """
+
+    positions: dict[int, tuple[float, float]] = field(default_factory=dict)
+    pending: dict[int, None] = field(default_factory=dict)
+    failed: list[int] = field(default_factory=list)
+    measured: list[Measurement] = field(default_factory=list)
+    decisions: dict[int, Decision] = field(default_factory=dict)
+
+    @property
+    def next_id(self) -> int:
+        """Id for the next suggestion."""
+        return max(self.positions, default=-1) + 1
+
+    def give_out(self, decision: Decision, x: float, y: float) -> None:
+        """Remember that a point (position in metres) was suggested and is under way."""
+        self.positions[decision.id] = (x, y)
+        self.decisions[decision.id] = decision
+        self.pending[decision.id] = None
+
+    def take(self, measurement: Measurement) -> None:
+        """Remember an outcome, also that of a point that had been given up as failed."""
+        self.positions.setdefault(measurement.id, (measurement.x, measurement.y))
+        self.pending.pop(measurement.id, None)
+        if measurement.id in self.failed:
+            self.failed.remove(measurement.id)
+        self.measured.append(measurement)
+
+    def fail(self, identifier: int) -> None:
+        """Remember that a point could not be measured."""
+        self.pending.pop(identifier, None)
+        if identifier not in self.failed:
+            self.failed.append(identifier)
+
+    def occupied(self) -> FloatArray:
+        """Positions not to suggest again, in metres: shape (K, 2).
+
+        Those that are measured (both where they should have been and where they were), failed
+        or under way.
+        """
+        ids = [*self.pending, *self.failed, *(entry.id for entry in self.measured)]
+        places = [self.positions[identifier] for identifier in ids]
+        places += [(entry.x, entry.y) for entry in self.measured]
+        return np.array(places, dtype=float).reshape(-1, 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
+        return {
+            "positions": [[i, x, y] for i, (x, y) in self.positions.items()],
+            "failed": list(self.failed),
+            "measured": [measurement.to_json() for measurement in self.measured],
+            "decisions": [decision.to_json() for decision in self.decisions.values()],
+        }
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "Ledger":
+        """Undo `to_json`; points that were under way are free again, as nobody measures them."""
+        decisions = [Decision.from_json(entry) for entry in state["decisions"]]
+        return cls(
+            positions={int(i): (x, y) for i, x, y in state["positions"]},
+            failed=list(state["failed"]),
+            measured=[Measurement.from_json(entry) for entry in state["measured"]],
+            decisions={decision.id: decision for decision in decisions},
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_plain(entry) for entry in value.tolist()]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,101 @@
+"""The settings of an optimizer, checked once and kept as they were given."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .acquisition import Acquisition, get_acquisition
+from .grid import Grid
+from .kernels import get_kernel
+from .training import Prior
+
+TRAIN_AT = (
+    *(4, 6, 8, 10, 13, 16, 20, 25, 30, 36, 45, 60, 80, 100, 125, 160, 200, 250, 320, 400, 500),
+    *(640, 800, 1000, 1250, 1600, 2000),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `MapOptimizer`, where they are described.
+
+    Raises
+    ------
+    ValueError
+        If one is not among those allowed.
+    """
+
+    grid: Grid
+    parameters: tuple[str, str]
+    outcome: str
+    kernel: str
+    acquisition: str | Acquisition
+    n_initial: int
+    seed: int
+    train_at: tuple[int, ...]
+    relative_noise: float
+    prior: Prior
+    max_points: int | None
+    target_std: float | None
+    min_points: int
+
+    def __post_init__(self) -> None:
+        if len(self.parameters) != 2 or self.parameters[0] == self.parameters[1]:
+            raise ValueError(f"parameters is {self.parameters!r}; give two different names.")
+        require_count("n_initial", self.n_initial, 1)
+        require_count("seed", self.seed, 0)
+        require_count("min_points", self.min_points, 1)
+        if self.max_points is not None:
+            require_count("max_points", self.max_points, 1)
+        for count in self.train_at:
+            require_count("train_at", count, 1)
+        require_positive("relative_noise", self.relative_noise)
+        if self.target_std is not None:
+            require_positive("target_std", self.target_std)
+        get_kernel(self.kernel)
+        get_acquisition(self.acquisition)
+
+    @property
+    def acquisition_name(self) -> str:
+        """Name of the acquisition function, for documents."""
+        if isinstance(self.acquisition, str):
+            return self.acquisition
+        return getattr(self.acquisition, "__name__", type(self.acquisition).__name__)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold; a callable is there by its name only."""
+        plain = asdict(self)
+        plain["grid"] = self.grid.to_metadata()
+        plain["acquisition"] = self.acquisition_name
+        return plain
+
+    @classmethod
+    def from_json(
+        cls, state: Mapping[str, Any], acquisition: Acquisition | None = None
+    ) -> "Settings":
+        """Undo `to_json`; a callable has to be given again."""
+        values = dict(state)
+        values["grid"] = Grid.from_metadata(state["grid"])
+        values["prior"] = Prior(**state["prior"])
+        values["parameters"] = tuple(state["parameters"])
+        values["train_at"] = tuple(state["train_at"])
+        if acquisition is not None:
+            values["acquisition"] = acquisition
+        return cls(**values)
+
+
+def require_count(name: str, value: Any, lowest: int) -> None:
+    """Raise ValueError unless the value is a whole number of at least the lowest."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
+        raise ValueError(f"{name} is {value!r}; give a whole number of at least {lowest}.")
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless the value is a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ValueError(f"{name} is {value!r}; give a number above zero.")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is {value!r}; give a number above zero.")

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from bluesky_gpsts.surrogate import Grid
+from bluesky_gpsts.surrogate.acquisition import evaluate, get_acquisition, ranked
+from bluesky_gpsts.surrogate.design import space_filling
+
+MEAN = np.array([1.0, 3.0, 2.0])
+VARIANCE = np.array([4.0, 1.0, 0.0])
+
+
+def test_rules():
+    np.testing.assert_array_equal(get_acquisition("variance")(MEAN, VARIANCE), VARIANCE)
+    np.testing.assert_array_equal(get_acquisition("ucb")(MEAN, VARIANCE), [7.0, 6.0, 2.0])
+    np.testing.assert_allclose(get_acquisition("weighted")(MEAN, VARIANCE), [0.6, 1.3, 0.0])
+
+
+def test_weighted_takes_a_flat_map():
+    scores = get_acquisition("weighted")(np.full(3, 5.0), VARIANCE)
+    np.testing.assert_allclose(scores, 0.3 * np.sqrt(VARIANCE))
+
+
+def test_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match="variance, ucb, weighted"):
+        get_acquisition("shannon")
+
+
+def test_a_callable_is_checked_when_called():
+    with pytest.raises(ValueError, match=r"one score per candidate, shape \(3,\)"):
+        evaluate(lambda mean, variance: mean[:2], MEAN, VARIANCE)
+    with pytest.raises(ValueError, match="for candidate 2"):
+        evaluate(lambda mean, variance: np.where(variance > 0, mean, np.nan), MEAN, VARIANCE)
+
+
+def test_ties_go_to_the_lowest_index_whatever_the_rounding():
+    scores = np.array([0.5, 1.0, 1.0 + 1e-13, 0.9])
+    everything = np.ones(4, dtype=bool)
+    assert np.argmax(ranked(scores, everything)) == 1
+    assert np.sum(ranked(scores, everything) == ranked(scores, everything).max()) == 1
+    assert np.argmax(ranked(scores, np.array([True, False, False, True]))) == 3
+    assert np.argmax(ranked(np.zeros(4), everything)) == 0
+    with pytest.raises(ValueError, match="No candidate is left"):
+        ranked(scores, ~everything)
+
+
+def test_first_points_fill_the_frame():
+    grid = Grid(0.0, 0.0, 1.0, 1.0, 0.0, 64, 64)
+    for seed in range(20):
+        sequence = space_filling(grid, seed)
+        points = grid.unit[[next(sequence) for _ in range(16)]]
+        distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+        assert distance[np.triu_indices(16, 1)].min() > 0.1
+        # Every quarter of the frame has its share.
+        quarter = (points[:, 0] > 0) * 2 + (points[:, 1] > 0)
+        assert np.bincount(quarter, minlength=4).min() >= 2
+
+
+def test_the_order_of_first_points_reaches_every_candidate():
+    grid = Grid(0.0, 0.0, 1.0, 1.0, 0.0, 7, 5)
+    sequence = space_filling(grid, 1)
+    assert {next(sequence) for _ in range(400)} == set(range(35))
