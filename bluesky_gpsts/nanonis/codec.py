@@ -68,8 +68,11 @@ def unpack_header(header: bytes, max_body: int = MAX_BODY) -> tuple[bytes, int, 
     Raises
     ------
     ProtocolError
-        If the body size is negative or above `max_body` bytes, or the name is not printable.
+        If it does not have 40 bytes, the body size is negative or above `max_body` bytes, or the
+        name is not printable.
     """
+    if len(header) != HEADER_SIZE:
+        raise ProtocolError(f"header of {len(header)} bytes instead of {HEADER_SIZE}", header)
     name, size, respond = struct.unpack(">32siH2x", header)
     text = name.rstrip(b"\0")
     if not text or not all(32 < byte < 127 for byte in text):
@@ -123,7 +126,12 @@ def _encode_array(field: Field, value: Any, kind: str) -> bytes:
             raise ValueError(f"{field.name} must lie in {info.min} to {info.max}")
         if array.dtype.kind == "f" and not np.array_equal(array, np.trunc(array)):
             raise ValueError(f"{field.name} must hold whole numbers")
-    return array.astype(target).tobytes()
+    with np.errstate(over="ignore"):
+        data = array.astype(target)
+    # Only pictures, which are two-dimensional, have values that are missing (NaN).
+    if target.kind == "f" and not field.type.endswith(",]") and not np.isfinite(data).all():
+        raise ValueError(f"{field.name} must hold finite numbers that fit {kind}")
+    return data.tobytes()
 
 
 def encode_fields(fields: Sequence[Field], values: Sequence[Any]) -> bytes:
@@ -148,8 +156,9 @@ def encode_fields(fields: Sequence[Field], values: Sequence[Any]) -> bytes:
             rows = np.atleast_1d(np.asarray(value, dtype=object))
             items = b"".join(_encode_text(str(item)) for item in rows.ravel())
             if suffix == ",]":
-                shape = rows.shape if rows.ndim == 2 else (0, 0)
-                out += struct.pack(">ii", *shape) + items
+                if rows.size and rows.ndim != 2:
+                    raise ValueError(f"{field.name} must be two-dimensional, not {rows.ndim}-d")
+                out += struct.pack(">ii", *(rows.shape if rows.size else (0, 0))) + items
             elif suffix == "b]":
                 out += struct.pack(">i", len(items)) + items
             else:

@@ -98,7 +98,7 @@ class Controller:
         self.gain_index, self.filter_index = 3, 0
         self.tilt = (0.0, 0.0)
         self.move_speed, self.custom_speed = 20e-9, True
-        self.home = (0, 50e-9)
+        self.home = (1, 50e-9)
         self.z_limits_enabled = True
         self.compensation_on = False
         self.compensation_velocity = (0.0, 0.0, 0.0)
@@ -181,15 +181,18 @@ class Controller:
 
     def stop_scan(self, t: float) -> None:
         """Stop the image: lines not complete stay unscanned, the tip stays where it is."""
-        if self.image is not None and t < self.image.end:
+        # A paused image has stood still since; its time is that of the pause.
+        seen = t if self.scan_paused_at is None else self.scan_paused_at
+        if self.image is not None and seen < self.image.end:
             first = float(np.min(self.image.line_ends))
             last = float(np.max(self.image.line_ends))
             total = len(self.image.positions)
-            share = 0.0 if last <= first else (t - first) / (last - first)
+            share = 0.0 if last <= first else (seen - first) / (last - first)
             index = int(np.clip(share * total, 0, total - 1))
-            ends = np.where(self.image.line_ends <= t, self.image.line_ends, np.inf)
-            self.image = replace(self.image, line_ends=ends, end=t)
+            ends = np.where(self.image.line_ends <= seen, self.image.line_ends, np.inf)
+            self.image = replace(self.image, line_ends=ends, end=seen)
             self._leave_tip(t, self.image, index)
+            self.tip.interrupt(t)
         self.scan_paused_at = None
         self.scan_cancelled.set()
 
@@ -212,8 +215,10 @@ class Controller:
         self.clock.skip_to(result.end)
         return result
 
-    def stop_sweep(self) -> None:
+    def stop_sweep(self, t: float) -> None:
         """Break the sweep off; the controller goes back to its bias and feedback."""
+        if self.sweeping(t):
+            self.tip.interrupt(t)
         self.sweep_end = -math.inf
         self.sweep_cancelled.set()
 

@@ -100,7 +100,8 @@ class Microscope:
         self.seed = seed
         self.drift = drift
         self.truth = Truth()
-        self.preamplifier = Preamplifier()
+        # 5 fA per root hertz is what good preamplifiers reach at a gain of 10^9.
+        self.preamplifier = Preamplifier(noise_density=5e-15)
         self.height_noise = HeightNoise(seed)
         self.range_xyz = _range_for(sample)
         self.bias = sample.conditions.bias
@@ -251,6 +252,14 @@ class Microscope:
         """Take note that an operation has left the tip at height `z` at time `t`."""
         self._t, self._z = max(t, self._t), z
 
+    def interrupt(self, t: float) -> None:
+        """Go back to time `t`: what was computed ahead, a scan or a sweep, ends there."""
+        if t < self._t:
+            self._t = t
+            if self.feedback:
+                times = np.array([t])
+                self._z = float(self.equilibrium(self.under(times), times)[0])
+
     def set_bias(self, t: float, bias: float) -> None:
         """Change the bias (V) at once."""
         self.update(t)
@@ -275,6 +284,7 @@ class Microscope:
     def ramp_z(self, t: float, target: float, rate: float) -> float:
         """Drive the tip to height `target` (m) at `rate` (m/s), feedback off; returns when."""
         self.update(t)
+        self.interrupt(t)
         self.feedback, self.feedback_off_at = False, math.inf
         arrival = t + abs(target - self._z) / rate
         self._z_ramp = (t, self._z, arrival, target)

@@ -94,7 +94,7 @@ def acquire(
     for _ in range(settings.sweeps):
         for back in directions:
             axis = forward[::-1] if back else forward
-            times = start + (np.arange(settings.points) + 1) * step
+            times = start + np.arange(1, settings.points + 1, dtype=np.float64) * step
             taken = _measure(microscope, settings, lockin, axis, times, height, not following, rng)
             start = float(times[-1])
             for channel, values in taken.items():

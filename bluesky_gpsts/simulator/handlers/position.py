@@ -139,7 +139,10 @@ def frame_set(
     if not (width > 0 and height > 0):
         raise Refused(f"a frame of {width:g} x {height:g} m has no area")
     c.require_in_range(x, y)
-    c.scan.frame = Frame(x, y, width, height, angle)
+    try:
+        c.scan.frame = Frame(x, y, width, height, angle)
+    except ValueError as error:
+        raise Refused(str(error)) from error
     return ()
 
 
@@ -153,6 +156,8 @@ def frame_get(c: Controller) -> tuple[Any, ...]:
 def buffer_set(c: Controller, channels: Any, pixels: int, lines: int) -> tuple[Any, ...]:
     for channel in channels:
         c.require_signal(int(channel))
+    if max(pixels, lines) > 8192:
+        raise Refused(f"{pixels} x {lines} pixels are out of range")
     if len(channels):
         c.scan.channels = tuple(int(channel) for channel in channels)
     if pixels > 0:

@@ -27,16 +27,14 @@ def spectroscopy_open(c: Controller) -> tuple[Any, ...]:
 @handles("BiasSpectr.Start")
 def spectroscopy_start(c: Controller, get_data: int, name: str) -> Answer:
     sweep = c.start_sweep(c.now)
-    bias, feedback = c.tip.bias, c.tip.feedback
     if not get_data:
         return ([], [], [])
 
     def result(reached: bool) -> tuple[Any, ...]:
-        if not reached:
-            # Stopped: the points taken so far are returned, and the bias and loop are restored.
-            c.tip.bias, c.tip.feedback = bias, feedback
-            return _reply(sweep, (c.clock.now() - sweep.begin) / (sweep.end - sweep.begin))
-        return _reply(sweep, 1.0)
+        # Stopped: the points taken so far are returned. Bias and loop are left as they are, for
+        # whoever stopped the sweep may have withdrawn the tip meanwhile.
+        share = 1.0 if reached else (c.clock.now() - sweep.begin) / (sweep.end - sweep.begin)
+        return _reply(sweep, share)
 
     return Busy(sweep.end, c.sweep_cancelled, result)
 
@@ -48,7 +46,7 @@ def _reply(sweep: Sweep, share: float) -> tuple[Any, ...]:
 
 @handles("BiasSpectr.Stop")
 def spectroscopy_stop(c: Controller) -> tuple[Any, ...]:
-    c.stop_sweep()
+    c.stop_sweep(c.now)
     return ()
 
 
@@ -87,6 +85,8 @@ def props_set(
     s = c.sweep
     if points < 0 or points == 1 or points > 65536:
         raise Refused(f"{points} points are out of range")
+    if not 0 <= sweeps <= 1000:
+        raise Refused(f"{sweeps} sweeps are out of range")
     s.save_all, s.backward = switch(save_all, s.save_all), switch(backward, s.backward)
     s.autosave = switch(autosave, s.autosave)
     s.sweeps, s.points = sweeps or s.sweeps, points or s.points

@@ -1,7 +1,6 @@
 """Bias, current, z-controller, safe tip, tip shaper."""
 
 import math
-import threading
 from typing import Any
 
 from bluesky_gpsts.simulator.controller import Controller, Refused
@@ -11,7 +10,7 @@ from bluesky_gpsts.simulator.signals import CURRENT
 
 @handles("Bias.Set")
 def bias_set(c: Controller, bias: float) -> tuple[Any, ...]:
-    if abs(bias) > c.max_bias:
+    if not abs(bias) <= c.max_bias:
         raise Refused(f"{bias:g} V is outside the range of +-{c.max_bias:g} V")
     c.tip.set_bias(c.now, bias)
     return ()
@@ -45,7 +44,7 @@ def bias_pulse(
 ) -> Answer:
     t, old = c.now, c.tip.bias
     peak = value if absolute == 2 else old + value
-    if abs(peak) > c.max_bias:
+    if not abs(peak) <= c.max_bias:
         raise Refused(f"a pulse to {peak:g} V is outside the range of +-{c.max_bias:g} V")
     feedback = c.tip.feedback
     if hold != 2 and feedback:
@@ -56,7 +55,7 @@ def bias_pulse(
     c.tip.set_bias(t + width, old)
     if feedback:
         c.tip.set_feedback(t + width, True)
-    return busy(c, wait, t + width, threading.Event())
+    return busy(c, wait, t + width, c.closing)
 
 
 @handles("Current.Get")
@@ -199,7 +198,7 @@ def z_home_get(c: Controller) -> tuple[Any, ...]:
 @handles("ZCtrl.Home")
 def z_home(c: Controller) -> tuple[Any, ...]:
     t = c.now
-    target = c.home[1] if c.home[0] else c.tip.z + c.home[1]
+    target = c.tip.z + c.home[1] if c.home[0] else c.home[1]
     target = min(max(target, c.tip.z_limits[1]), c.tip.z_limits[0])
     c.clock.skip_to(c.tip.ramp_z(t, target, c.tip.withdraw_rate))
     return ()

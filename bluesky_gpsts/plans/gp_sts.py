@@ -1,0 +1,305 @@
+"""Autonomous tunnelling spectroscopy: a Gaussian process chooses where to take each spectrum."""
+
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Optional
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+import numpy as np
+from bluesky.utils import Msg
+
+from bluesky_gpsts.devices import NanonisSTM
+from bluesky_gpsts.plans.checks import require_count, require_positive, require_seed
+from bluesky_gpsts.plans.merit import check_window, figure_of_merit
+from bluesky_gpsts.plans.records import DecisionRecord, MeritRecord
+from bluesky_gpsts.plans.stubs import off_loop
+from bluesky_gpsts.plans.survey import frame_metadata
+
+__all__ = ["gp_sts"]
+
+
+def gp_sts(
+    stm: NanonisSTM,
+    n_spectra: int = 60,
+    window: tuple[float, float] = (0.0, 0.7),
+    bias_range: tuple[float, float] = (1.4, -1.8),
+    n_points: int = 1200,
+    acquisition: str = "weighted",
+    kernel: str = "matern-5/2",
+    n_initial: int = 8,
+    grid: tuple[int, int] = (128, 128),
+    target_std: Optional[float] = None,  # noqa: UP045 - the queue server shows it as optional
+    settle: float = 0.5,
+    settling: float = 4e-3,
+    integration: float = 16e-3,
+    modulation: float = 5e-3,
+    seed: int = 0,
+    survey: str = "",
+    optimizer: Any = None,
+    md: Optional[dict] = None,  # noqa: UP045
+) -> Generator[Msg, Any, str]:
+    """Take spectra where a Gaussian process expects to learn most.
+
+    At each point the tip moves there, the feedback settles, the controller holds the feedback,
+    ramps the bias over the range and goes back. The figure of merit, the integral of dI/dV over
+    the window, goes to the Gaussian process, which chooses the next point on a grid of candidates
+    over the scan frame (Thomas et al., npj Comput. Mater. 8, 99 (2022)). All settings that the
+    plan changes are put back when it ends for whatever reason.
+
+    Parameters
+    ----------
+    stm : NanonisSTM
+        The microscope; its scan frame, bias and setpoint are used as they are.
+    n_spectra : int
+        Spectra to take at most.
+    window : tuple of float
+        Lower and upper bias (V) of the window whose dI/dV is summed.
+    bias_range : tuple of float
+        Start and end of the sweep (V).
+    n_points : int
+        Points of a spectrum.
+    acquisition : str
+        Acquisition function: "weighted", "variance" or "ucb".
+    kernel : str
+        Kernel: "matern-1/2", "matern-3/2" or "matern-5/2".
+    n_initial : int
+        Spectra at points spread over the frame, before the Gaussian process chooses.
+    grid : tuple of int
+        Candidates across and along the frame.
+    target_std : float
+        Stop when the mean posterior standard deviation is below this fraction of the map's range.
+    settle : float
+        Seconds for the feedback to settle at a new point, before it is held.
+    settling : float
+        Seconds to wait at each bias.
+    integration : float
+        Seconds to average at each bias.
+    modulation : float
+        Amplitude of the lock-in's modulation (V, peak); 0 leaves the lock-in as it is.
+    seed : int
+        Seed of the initial points and of everything random in the optimizer.
+    survey : str
+        Uid of the survey run that this experiment belongs to.
+    optimizer : object
+        An optimizer of your own instead, with the methods ``suggest``, ``ingest`` and
+        ``should_stop`` of bluesky-adaptive's protocols, parameters "x" and "y" in metres and
+        outcome "figure_of_merit".
+    md : dict
+        More entries for the start document.
+
+    Returns
+    -------
+    str
+        Why the plan ended.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the frame or the sweep outside what the instrument
+        allows; the tip has not moved and nothing was written then.
+    """
+    from bluesky_gpsts.surrogate import Grid, MapOptimizer
+
+    require_seed(seed)
+    require_count("n_spectra", n_spectra, 1)
+    require_count("n_initial", n_initial, 1)
+    require_count("n_points", n_points, 8)
+    window = (float(window[0]), float(window[1]))
+    bias_range = (float(bias_range[0]), float(bias_range[1]))
+    for bias in bias_range:
+        stm.instrument_limits.check_bias(bias)
+    check_window(window, bias_range)
+    for what, value in (("integration", integration), ("settle", settle)):
+        require_positive(what, value, "s")
+    stm.scan.check()
+    frame = frame_metadata(stm)
+    nx, ny = (require_count("grid", count, 2) for count in grid)
+    candidates = Grid(**frame, nx=nx, ny=ny)
+    if optimizer is None:
+        optimizer = MapOptimizer(
+            candidates,
+            kernel=kernel,
+            acquisition=acquisition,
+            n_initial=n_initial,
+            seed=seed,
+            max_points=n_spectra,
+            target_std=target_std,
+        )
+    arguments = {
+        "n_spectra": n_spectra,
+        "window": list(window),
+        "bias_range": list(bias_range),
+        "n_points": n_points,
+        "acquisition": acquisition,
+        "kernel": kernel,
+        "n_initial": n_initial,
+        "grid": [nx, ny],
+        "target_std": target_std,
+        "settle": settle,
+        "settling": settling,
+        "integration": integration,
+        "modulation": modulation,
+        "seed": seed,
+        "survey": survey,
+        "optimizer": type(optimizer).__name__,
+    }
+    sts, tip = stm.spectroscopy, stm.tip
+    merit = MeritRecord(name="merit")
+    decision = DecisionRecord(name="decision")
+    metadata = {
+        "plan_name": "gp_sts",
+        "plan_args": arguments,
+        "detectors": [sts.name],
+        "motors": [tip.name],
+        "instrument": stm.name,
+        "seed": seed,
+        "survey": survey,
+        "frame": frame,
+        "grid": {"nx": nx, "ny": ny},
+        "window": list(window),
+        "bias_range": list(bias_range),
+        "n_points": n_points,
+        "budget": n_spectra,
+        "acquisition": acquisition,
+        "kernel": kernel,
+        "columns": {
+            "bias": sts.bias.name,
+            "current": sts.current.name,
+            "lockin_x": sts.lockin_x.name,
+            "lockin_y": sts.lockin_y.name,
+            "didv": sts.didv.name,
+            "x": tip.x.name,
+            "y": tip.y.name,
+            "piezo_x": tip.piezo_x.name,
+            "piezo_y": tip.piezo_y.name,
+            "z": stm.z_controller.z.name,
+            "figure_of_merit": merit.figure_of_merit.name,
+            "figure_of_merit_variance": merit.figure_of_merit_variance.name,
+        },
+        "hints": {"dimensions": [([tip.x.name, tip.y.name], "primary")]},
+        **(md or {}),
+    }
+    # One worker: the optimizer is not made for two threads at a time.
+    executor = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
+
+    def next_point() -> tuple[dict[str, Any] | None, str]:
+        stop, reason = optimizer.should_stop()
+        return (None, reason or "") if stop else (dict(optimizer.suggest(1)[0]), "")
+
+    def learn(outcome: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+        optimizer.ingest([outcome])
+        return next_point()
+
+    @bpp.stage_decorator([stm])
+    def staged() -> Generator[Msg, Any, str]:
+        for signal, value in (
+            (sts.start, bias_range[0]),
+            (sts.end, bias_range[1]),
+            (sts.points, n_points),
+            (sts.sweeps, 1),
+            (sts.z_averaging, settle),
+            (sts.settling, settling),
+            (sts.integration, integration),
+        ):
+            yield from bps.mv(signal, value)
+        if modulation:
+            yield from bps.mv(stm.lock_in.amplitude, modulation)
+            yield from bps.mv(stm.lock_in.on, 1)
+        sts.check()
+        return (yield from run())
+
+    def settings() -> Generator[Msg, Any, None]:
+        yield from bps.create(name="baseline")
+        yield from bps.read(stm)
+        yield from bps.save()
+
+    @bpp.run_decorator(md=metadata)
+    def run() -> Generator[Msg, Any, str]:
+        yield from settings()
+        begin = time.monotonic()
+        point, reason = yield from off_loop(executor, next_point)
+        deciding = time.monotonic() - begin
+        taken = 0
+        while point is not None and taken < n_spectra:
+            yield from bps.checkpoint()
+            start = time.monotonic()
+            yield from bps.mv(tip, (point["x"], point["y"]))
+            yield from bps.trigger(sts, wait=True)
+            instrument = time.monotonic() - start
+            bias = yield from bps.rd(sts.bias)
+            didv = yield from bps.rd(sts.didv)
+            value, variance = figure_of_merit(np.asarray(bias), np.asarray(didv), window)
+            yield from bps.mv(
+                merit.figure_of_merit, value, merit.figure_of_merit_variance, variance
+            )
+            yield from bps.create(name="primary")
+            for device in (sts, tip, stm.z_controller, merit):
+                yield from bps.read(device)
+            yield from bps.save()
+            taken += 1
+            yield from bps.checkpoint()
+            yield from _record(decision, optimizer, point, taken)
+            outcome = {
+                "_id": point["_id"],
+                "figure_of_merit": value,
+                "figure_of_merit_variance": variance,
+            }
+            before = time.monotonic()
+            spent = deciding
+            point, reason = yield from off_loop(executor, partial(learn, outcome))
+            deciding = time.monotonic() - before
+            yield from bps.mv(
+                decision.seconds_deciding,
+                spent,
+                decision.seconds_instrument,
+                instrument,
+                decision.seconds_cycle,
+                time.monotonic() - begin,
+            )
+            begin = time.monotonic()
+            yield from bps.create(name="decisions")
+            yield from bps.read(decision)
+            yield from bps.save()
+        yield from settings()
+        return reason or f"{taken} spectra were taken"
+
+    def closed() -> Generator[Msg, Any, None]:
+        executor.shutdown(wait=False)
+        yield from bps.null()
+
+    return (yield from bpp.finalize_wrapper(staged(), closed()))
+
+
+def _record(
+    decision: DecisionRecord, optimizer: Any, point: dict[str, Any], number: int
+) -> Generator[Msg, Any, None]:
+    """Put why `point` was chosen into the record, as far as the optimizer tells."""
+    yield from bps.mv(
+        decision.decision_id,
+        float(number),
+        decision.primary_seq_num,
+        float(number),
+        decision.x,
+        float(point["x"]),
+        decision.y,
+        float(point["y"]),
+    )
+    explain = getattr(optimizer, "explain", None)
+    if explain is None:
+        yield from bps.mv(decision.reason, type(optimizer).__name__)
+        return
+    why = explain(point["_id"])
+    for name in (
+        "acquisition_value",
+        "posterior_mean",
+        "posterior_std",
+        "default_noise_variance",
+        "n_data",
+        "trained",
+    ):
+        yield from bps.mv(getattr(decision, name), float(getattr(why, name)))
+    yield from bps.mv(decision.hyperparameters, np.asarray(why.hyperparameters, dtype=float))
+    yield from bps.mv(decision.reason, why.reason)

@@ -1,0 +1,52 @@
+"""Soft devices that carry a plan's own results into its events."""
+
+from typing import Any
+
+from ophyd import Component as Cpt
+from ophyd import Device
+
+from bluesky_gpsts.devices.signals import ArraySignal, Quantity
+
+__all__ = ["DecisionRecord", "MeritRecord", "SurveyRecord"]
+
+
+class _Record(Device):
+    """A device whose data keys are the plain names of its signals."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for attribute in self.component_names:
+            getattr(self, attribute).name = attribute
+
+
+class MeritRecord(_Record):
+    """Figure of merit of a spectrum, and the variance of its noise."""
+
+    figure_of_merit = Cpt(Quantity, value=0.0, units="A", precision=15, kind="hinted")
+    figure_of_merit_variance = Cpt(Quantity, value=0.0, units="A^2", kind="normal")
+
+
+class DecisionRecord(_Record):
+    """Why a point was chosen."""
+
+    decision_id = Cpt(Quantity, value=0.0)
+    primary_seq_num = Cpt(Quantity, value=0.0)
+    x = Cpt(Quantity, value=0.0, units="m")
+    y = Cpt(Quantity, value=0.0, units="m")
+    acquisition_value = Cpt(Quantity, value=0.0)
+    posterior_mean = Cpt(Quantity, value=0.0, units="A")
+    posterior_std = Cpt(Quantity, value=0.0, units="A")
+    hyperparameters = Cpt(ArraySignal)
+    default_noise_variance = Cpt(Quantity, value=0.0, units="A^2")
+    n_data = Cpt(Quantity, value=0.0)
+    trained = Cpt(Quantity, value=0.0)
+    reason = Cpt(Quantity, value="")
+    seconds_deciding = Cpt(Quantity, value=0.0, units="s")
+    seconds_instrument = Cpt(Quantity, value=0.0, units="s")
+    seconds_cycle = Cpt(Quantity, value=0.0, units="s")
+
+
+class SurveyRecord(_Record):
+    """Plane-corrected topograph."""
+
+    topography = Cpt(ArraySignal, units="m")
