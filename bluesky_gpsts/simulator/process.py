@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-__all__ = ["SimulatorProcess", "serve", "start_process"]
+__all__ = ["SimulatorProcess", "start_process"]
 
 
 @dataclass
@@ -46,7 +45,7 @@ class SimulatorProcess:
 def start_process(
     sample: str = "ws2", *, seed: int = 0, time_scale: float = 1.0
 ) -> SimulatorProcess:
-    """Start ``gpsts sim`` on free loopback ports and wait until it listens.
+    """Start a simulator on free loopback ports and wait until it listens.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ def start_process(
         If the process ends before it listens; its own message is on standard error.
     """
     arguments = [
-        *(sys.executable, "-m", "bluesky_gpsts.simulator.process"),
+        *(sys.executable, "-m", "bluesky_gpsts.simulator"),
         *(sample, str(seed), str(time_scale)),
     ]
     process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -69,23 +68,3 @@ def start_process(
         raise RuntimeError(f"the simulator did not start (exit status {process.wait()})")
     address = json.loads(line)
     return SimulatorProcess(address["host"], tuple(address["ports"]), process)
-
-
-def serve(sample: str, seed: int, time_scale: float) -> None:
-    """Run a simulator until standard input closes, so that none outlives its session."""
-    from bluesky_gpsts.simulator.simulator import Simulator
-
-    with Simulator(sample, seed=seed, time_scale=time_scale) as simulator:
-        print(json.dumps({"host": simulator.host, "ports": simulator.ports}), flush=True)
-        done = threading.Event()
-
-        def watch() -> None:
-            sys.stdin.read()
-            done.set()
-
-        threading.Thread(target=watch, daemon=True).start()
-        done.wait()
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,278 @@
+"""The command ``gpsts``."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bluesky_gpsts import __version__
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpsts",
+        description="Autonomous tunnelling spectroscopy on a Nanonis STM.",
+    )
+    parser.add_argument("--version", action="version", version=f"gpsts {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo", help="map a simulated or recorded sample autonomously and report on it"
+    )
+    demo.add_argument(
+        "--sample", default="ws2", help="ws2, au111, or a Nanonis .3ds grid (default: ws2)"
+    )
+    demo.add_argument("--seed", default="0", help="whole number (default: 0)")
+    demo.add_argument("--spectra", default="60", help="number of spectra (default: 60)")
+    demo.add_argument("--acquisition", default="weighted", help="weighted, variance or ucb")
+    demo.add_argument(
+        "--folder", type=Path, default=Path("demo"), help="for catalog and report (default: demo)"
+    )
+    demo.add_argument("--json", type=Path, help="write a summary to this file")
+
+    sim = commands.add_parser("sim", help="run the simulator until Ctrl-C")
+    sim.add_argument("--sample", default="ws2", help="ws2, au111, or a Nanonis .3ds grid")
+    sim.add_argument("--seed", default="0", help="whole number (default: 0)")
+    sim.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
+    sim.add_argument(
+        "--ports", default="6501,6502,6503,6504", help="comma-separated; 0 takes a free one"
+    )
+    sim.add_argument(
+        "--time-scale", default="1", help="1 is real time, 0 as fast as possible (default: 1)"
+    )
+    sim.add_argument("--release", default="14718", help="protocol release (default: 14718)")
+    sim.add_argument(
+        "--error-style",
+        choices=("native", "padded"),
+        default="native",
+        help="shape of error replies (default: native)",
+    )
+
+    catalog = commands.add_parser("catalog", help="look after a catalog")
+    catalog.add_argument(
+        "action",
+        choices=("list", "sync", "profile"),
+        help="list the runs; deliver what is still in the journal; print a Tiled profile",
+    )
+    catalog.add_argument("where", nargs="?", help="directory of the catalog (default: the user's)")
+    catalog.add_argument("--json", type=Path, help="write the result to this file")
+
+    report = commands.add_parser("report", help="write the report of a run, from the catalog")
+    report.add_argument("uid", nargs="?", help="uid or its beginning (default: the latest map)")
+    report.add_argument("--catalog", help="directory, Tiled URI or profile:NAME")
+    report.add_argument("--folder", type=Path, help="where it goes (default: report-UID)")
+
+    bench = commands.add_parser("bench", help="measure, beside what others do")
+    bench.add_argument("name", choices=("decode",), help="which benchmark")
+    bench.add_argument("--quick", action="store_true", help="fewer repetitions")
+    bench.add_argument("--json", type=Path, help="write the table to this file")
+    return parser
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, not {text!r}") from None
+
+
+def _check_output(path: Path | None) -> None:
+    """Refuse a summary file that cannot be written, before anything is started."""
+    if path is None:
+        return
+    parent = path.resolve().parent
+    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: give a file in an existing, writable folder")
+
+
+def _write_json(path: Path | None, data: Any) -> None:
+    if path is not None:
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    _check_output(options.json)
+    seed = _whole("--seed", options.seed)
+    spectra = _whole("--spectra", options.spectra)
+    from bluesky_gpsts.demo import run_demo
+
+    summary = run_demo(
+        options.sample,
+        seed=seed,
+        n_spectra=spectra,
+        acquisition=options.acquisition,
+        folder=options.folder,
+    )
+    _write_json(options.json, summary.as_dict())
+    final = summary.correlations[-1] if summary.correlations else None
+    parts = ", ".join(f"{name} {value:.1f} s" for name, value in summary.seconds.items())
+    print(f"Run          {summary.uid}")
+    print(f"Catalog      {summary.catalog}")
+    print(f"Report       {summary.report}")
+    print(f"Spectra      {summary.spectra}")
+    print(f"Time         {parts}; overhead {1e3 * summary.overhead:.0f} ms per spectrum (median)")
+    print(f"Correlation  {'unknown' if final is None else f'{final:.3f}'} with the sample's truth")
+    return 0
+
+
+def _sim(options: argparse.Namespace) -> int:
+    seed = _whole("--seed", options.seed)
+    ports = tuple(_whole("--ports", port) for port in options.ports.split(","))
+    if not all(0 <= port <= 65535 for port in ports):
+        raise ValueError(f"--ports must lie in 0 to 65535, not {options.ports}")
+    scale = _number("--time-scale", options.time_scale)
+    release = _whole("--release", options.release)
+    import threading
+
+    from bluesky_gpsts.plans.checks import require_seed
+    from bluesky_gpsts.simulator import Simulator
+
+    require_seed(seed)
+    with Simulator(
+        options.sample,
+        seed=seed,
+        host=options.host,
+        ports=ports,
+        time_scale=scale,
+        protocol_release=release,
+        error_style=options.error_style,
+    ) as simulator:
+        listed = ", ".join(map(str, simulator.ports))
+        print(f"{simulator.sample.name} on {simulator.host}, ports {listed}; Ctrl-C stops it")
+        sys.stdout.flush()
+        threading.Event().wait()
+    return 0
+
+
+def _catalog(options: argparse.Namespace) -> int:
+    _check_output(options.json)
+    from bluesky_gpsts.catalog import open_catalog, sync
+
+    if options.action == "sync":
+        outcomes = sync(options.where)
+        for outcome in outcomes:
+            print(outcome)
+        print(f"{len(outcomes)} runs were waiting in the journal")
+        _write_json(options.json, [str(outcome) for outcome in outcomes])
+        return 0
+    with open_catalog(options.where) as catalog:
+        if options.action == "profile":
+            print(catalog.profile("gpsts"), end="")
+            return 0
+        rows = []
+        for run in catalog.runs():
+            start, stop = run.metadata["start"], run.metadata.get("stop") or {}
+            rows.append(
+                {
+                    "uid": start["uid"],
+                    "plan": start.get("plan_name", ""),
+                    "sample": start.get("sample", ""),
+                    "time": start["time"],
+                    "status": stop.get("exit_status", "not finished"),
+                }
+            )
+        for row in rows:
+            print(f"{row['uid']}  {row['plan']:8}  {row['status']:12}  {row['sample']}")
+        _write_json(options.json, rows)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bluesky_gpsts.analysis import write_report
+    from bluesky_gpsts.catalog import find, open_catalog
+
+    with open_catalog(options.catalog) as catalog:
+        if options.uid is None:
+            runs = find(catalog, plan_name="gp_sts")
+            if not runs:
+                raise ValueError(f"no map has been taken in {catalog.path} yet; run gp_sts first")
+            run = runs[-1]
+        else:
+            run = catalog[options.uid]
+        uid = run.metadata["start"]["uid"]
+        print(write_report(catalog, uid, options.folder or Path(f"report-{uid[:8]}")))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    _check_output(options.json)
+    from importlib import import_module
+
+    from bluesky_gpsts.benchmarks.table import table
+
+    result = import_module(f"bluesky_gpsts.benchmarks.{options.name}").run(options.quick)
+    print(table(result))
+    _write_json(options.json, result)
+    return 0
+
+
+_COMMANDS = {
+    "demo": _demo,
+    "sim": _sim,
+    "catalog": _catalog,
+    "report": _report,
+    "bench": _bench,
+}
+
+
+def _sentence(error: BaseException) -> str:
+    """What went wrong, in one sentence; a failed status carries the reason as its cause."""
+    from bluesky.utils import FailedStatus
+
+    while isinstance(error, FailedStatus) and error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join((text or type(error).__name__).split())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status.
+
+    0 is success, 1 an error that is told in one sentence, 2 a wrong command line, 130 Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except KeyboardInterrupt:
+        print("gpsts: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("GPSTS_DEBUG"):
+            raise
+        from bluesky.utils import FailedStatus
+
+        from bluesky_gpsts.catalog import CatalogError, JournalError
+        from bluesky_gpsts.nanonis import NanonisError
+
+        expected = (
+            ValueError,
+            OSError,
+            LookupError,
+            RuntimeError,
+            FailedStatus,
+            CatalogError,
+            JournalError,
+            NanonisError,
+        )
+        if not isinstance(error, expected):
+            raise
+        print(f"gpsts: {_sentence(error)}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""One place that builds a session: RunEngine, microscope, catalog and callbacks.
+
+Scripts, IPython, Jupyter and the queue server all start here.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from bluesky import RunEngine
+
+    from bluesky_gpsts.catalog import Catalog
+    from bluesky_gpsts.devices import Limits, NanonisSTM
+
+__all__ = ["Session", "start", "start_from_environment"]
+
+FAST = 0.05
+
+
+@dataclass
+class Session:
+    """Everything that a session works with; `close` stops what it started.
+
+    Attributes
+    ----------
+    RE : bluesky.RunEngine
+        The RunEngine; every document goes to the catalog's journal first.
+    stm : NanonisSTM
+        The microscope, connected.
+    catalog : Catalog
+        The catalog, open.
+    description : str
+        Three lines that say what is there.
+    """
+
+    RE: "RunEngine"
+    stm: "NanonisSTM"
+    catalog: "Catalog"
+    description: str
+    _stack: ExitStack = field(repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Deliver what is written, disconnect, and stop simulator and catalog."""
+        self._stack.close()
+
+
+def start(
+    *,
+    host: str | None = None,
+    ports: tuple[int, ...] = (6501, 6502, 6503, 6504),
+    limits: "Limits | None" = None,
+    sample: str = "ws2",
+    seed: int = 0,
+    time_scale: float = FAST,
+    catalog: str | Path | None = None,
+    table: bool = False,
+    live: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Session:
+    """Start a session on a controller, or on a simulator of its own.
+
+    Parameters
+    ----------
+    host : str, optional
+        Computer of the controller; None starts a simulator in a process of its own.
+    ports : tuple of int
+        Ports of the controller.
+    limits : Limits, optional
+        What the instrument may be told to do; required for a host that is not loopback.
+    sample, seed, time_scale
+        For the simulator: what it holds, its seed, wall-clock seconds per simulated second.
+    catalog : str or Path, optional
+        Directory, Tiled URI or ``profile:NAME``; see `bluesky_gpsts.catalog.open_catalog`.
+    table : bool
+        Show a table of the events while a plan runs.
+    live : bool
+        Show the map and the spectra while a plan runs.
+    tell : callable
+        Gets a sentence about each step, since a start takes some seconds.
+
+    Raises
+    ------
+    NanonisError, CatalogError, ValueError, OSError
+        With one sentence that says what was wrong; nothing keeps running then.
+    """
+    from bluesky import RunEngine
+
+    from bluesky_gpsts.catalog import open_catalog
+    from bluesky_gpsts.devices import NanonisSTM
+
+    stack = ExitStack()
+    try:
+        tell("Starting the catalog")
+        opened = stack.enter_context(open_catalog(catalog))
+        if host is None:
+            from bluesky_gpsts.simulator import start_process
+
+            tell("Starting the simulator")
+            simulator = start_process(sample, seed=seed, time_scale=time_scale)
+            stack.enter_context(simulator)
+            address, ports = simulator.host, simulator.ports
+            what = f"simulated, sample {Path(sample).name}, seed {seed}, time scale {time_scale:g}"
+        else:
+            address, what = host, f"at {host}"
+        stm = NanonisSTM(host=address, ports=ports, limits=limits).connect()
+        stack.callback(stm.disconnect)
+        engine = RunEngine()
+        engine.md["versions"] = {**engine.md.get("versions", {}), **_versions()}
+        engine.md["sample"] = Path(sample).name if host is None else ""
+        if host is None:
+            engine.md["simulation"] = {"sample": sample, "seed": seed}
+        # The journal comes first: what is shown must already be safe.
+        engine.subscribe(opened.journal)
+        if table:
+            from bluesky.callbacks.best_effort import BestEffortCallback
+
+            best_effort = BestEffortCallback()
+            best_effort.disable_plots()
+            best_effort.disable_baseline()
+            engine.subscribe(best_effort)
+        if live:
+            from bluesky_gpsts.callbacks import LiveMap
+
+            engine.subscribe(LiveMap())
+    except BaseException:
+        stack.close()
+        raise
+    description = "\n".join(
+        [
+            f"stm      the microscope ({what})",
+            f"catalog  the runs in {opened.path}; catalog[-1] is the latest",
+            "RE       the RunEngine: RE(survey(stm)), RE(gp_sts(stm))",
+        ]
+    )
+    return Session(engine, stm, opened, description, stack)
+
+
+def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
+    """Start a session as the environment says.
+
+    Variables: ``GPSTS_HOST`` and ``GPSTS_PORTS`` (comma-separated) for a controller that runs on
+    this computer, else ``GPSTS_SAMPLE``, ``GPSTS_SEED`` and ``GPSTS_TIME_SCALE`` for the
+    simulator; ``BLUESKY_GPSTS_CATALOG`` for the catalog's directory.
+
+    Raises
+    ------
+    ValueError
+        If a number is malformed.
+    """
+    environment = os.environ
+    ports = environment.get("GPSTS_PORTS", "6501,6502,6503,6504")
+    return start(
+        host=environment.get("GPSTS_HOST"),
+        ports=tuple(int(port) for port in ports.split(",")),
+        sample=environment.get("GPSTS_SAMPLE", "ws2"),
+        seed=int(environment.get("GPSTS_SEED", "0")),
+        time_scale=float(environment.get("GPSTS_TIME_SCALE", str(FAST))),
+        table=table,
+        live=live,
+        tell=lambda text: print(f"{text} ..."),
+    )
+
+
+def _versions() -> dict[str, Any]:
+    """Versions of what decides about the data."""
+    from importlib.metadata import version
+
+    names = ("bluesky-gpsts", "bluesky", "ophyd", "gpcam", "fvgp", "numpy", "scipy", "tiled")
+    return {name: version(name) for name in names}

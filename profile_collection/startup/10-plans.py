@@ -1,0 +1,3 @@
+"""Plans by name."""
+
+from bluesky_gpsts.plans import gp_sts, survey
