@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--folder", type=Path, help="where it goes (default: report-UID)")
 
     bench = commands.add_parser("bench", help="measure, beside what others do")
-    bench.add_argument("name", choices=("decode",), help="which benchmark")
+    bench.add_argument("name", choices=("decode", "map"), help="which benchmark")
+    bench.add_argument("--sample", help="for map: a .3ds grid (default: WS2 and Au(111))")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
     bench.add_argument("--json", type=Path, help="write the table to this file")
     return parser
@@ -214,7 +215,13 @@ def _bench(options: argparse.Namespace) -> int:
 
     from bluesky_gpsts.benchmarks.table import table
 
-    result = import_module(f"bluesky_gpsts.benchmarks.{options.name}").run(options.quick)
+    benchmark = import_module(f"bluesky_gpsts.benchmarks.{options.name}")
+    if options.name == "map":
+        result = benchmark.run(options.quick, options.sample)
+    elif options.sample:
+        raise ValueError(f"--sample is for the benchmark 'map', not {options.name!r}")
+    else:
+        result = benchmark.run(options.quick)
     print(table(result))
     _write_json(options.json, result)
     return 0

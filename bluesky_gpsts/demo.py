@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary", "run_demo"]
 
-INTEGRATION = 20e-3
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -131,7 +129,6 @@ def _measure(
             bias_range=conditions.bias_range,
             n_points=conditions.points,
             acquisition=acquisition,
-            integration=INTEGRATION,
             seed=seed,
             survey=survey_uid,
         ),
@@ -150,7 +147,9 @@ def _run(session: Session, plan: Any) -> dict[str, Any]:
 
     documents: list[dict[str, Any]] = []
     try:
-        session.RE(plan, SubscriberMap(start=[lambda name, document: documents.append(document)]))
+        session.RE(
+            plan, SubscriberMap(start=[lambda name, document: documents.append(dict(document))])
+        )
     except RunEngineInterrupted:
         if session.RE.state == "paused":
             session.RE.abort("interrupted by the user")

@@ -1,0 +1,108 @@
+"""The main job over many seeds: how good is the map of sixty spectra, and what does it cost."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bluesky_gpsts.benchmarks.table import Row, report
+
+__all__ = ["run"]
+
+SPECTRA = 60
+GOALS = {"ws2": 0.95}
+RECORDED_GOAL = 0.90
+OVERHEAD_GOAL = 0.150
+
+
+def run(quick: bool = False, sample: str | None = None) -> dict[str, Any]:
+    """Run survey and `gp_sts` over TCP on fresh simulators, one per seed.
+
+    Parameters
+    ----------
+    quick : bool
+        One seed instead of ten.
+    sample : str, optional
+        Path of a .3ds grid; without it WS2 and Au(111) are measured.
+
+    Returns
+    -------
+    dict
+        Report of the benchmark "map": medians, 10th and 90th percentiles over the seeds.
+    """
+    seeds = range(1 if quick else 10)
+    rows = []
+    for what in (sample,) if sample else ("ws2", "au111"):
+        results = [_one(what, seed) for seed in seeds]
+        correlations = np.array([r for r, _ in results])
+        overheads = np.array([o for _, o in results])
+        goal = RECORDED_GOAL if sample else GOALS.get(what)
+        case = f"{Path(what).name}, {SPECTRA} spectra"
+        low, high = np.percentile(correlations, [10, 90])
+        for metric, value, target in (
+            ("correlation, median", float(np.median(correlations)), goal),
+            ("correlation, p10", float(low), None),
+            ("correlation, p90", float(high), None),
+        ):
+            rows.append(Row(case, "gp_sts", metric, value, "", len(seeds), target))
+        rows.append(
+            Row(
+                case,
+                "gp_sts",
+                "overhead per spectrum, median",
+                float(np.median(overheads)),
+                "s",
+                len(seeds),
+                OVERHEAD_GOAL,
+                at_most=True,
+            )
+        )
+    return report("map", rows, seed=0, packages=("numpy", "gpcam", "bluesky"))
+
+
+def _one(what: str, seed: int) -> tuple[float, float]:
+    """Correlation with the truth, and median overhead (s), of one experiment."""
+    from bluesky import RunEngine
+
+    from bluesky_gpsts.devices import NanonisSTM
+    from bluesky_gpsts.plans import gp_sts, survey
+    from bluesky_gpsts.simulator import Simulator
+    from bluesky_gpsts.surrogate import Grid, MapOptimizer
+
+    with Simulator(what, seed=seed, time_scale=0) as simulator:
+        stm = NanonisSTM(ports=simulator.ports).connect()
+        conditions = simulator.sample.conditions
+        engine = RunEngine({})
+        engine(survey(stm))
+        frame = stm.scan.frame()
+        grid = Grid(frame.x, frame.y, frame.width, frame.height, frame.angle)
+        optimizer = MapOptimizer(grid, acquisition="weighted", seed=seed, max_points=SPECTRA)
+        cycles: list[float] = []
+
+        def collect(name: str, document: dict[str, Any]) -> None:
+            data = document.get("data", {})
+            if name == "event" and "seconds_cycle" in data:
+                cycles.append(data["seconds_cycle"] - data["seconds_instrument"])
+
+        plan = gp_sts(
+            stm,
+            n_spectra=SPECTRA,
+            window=conditions.window,
+            bias_range=conditions.bias_range,
+            n_points=conditions.points,
+            seed=seed,
+            optimizer=optimizer,
+        )
+        begin = time.monotonic()
+        engine(plan, collect)
+        stm.disconnect()
+        if not cycles:
+            raise RuntimeError(f"no spectrum was taken in {time.monotonic() - begin:.1f} s")
+        truth = simulator.sample.figure_of_merit(
+            grid.xy[:, 0], grid.xy[:, 1], conditions.window, conditions.bias, conditions.setpoint
+        )
+        mean = optimizer.mean_map()
+        return float(np.corrcoef(mean.ravel(), grid.as_map(truth).ravel())[0, 1]), float(
+            np.median(cycles)
+        )
