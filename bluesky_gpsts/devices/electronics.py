@@ -1,23 +1,31 @@
 """Bias, current, z-controller, lock-in, piezo and safe tip."""
 
-import threading
 import time
 from typing import Any
 
 from ophyd import Component as Cpt
 from ophyd import Device
 
-from bluesky_gpsts.devices.background import poll_until
+from bluesky_gpsts.devices.background import Operation, poll_until
+from bluesky_gpsts.devices.limits import LimitError
 from bluesky_gpsts.devices.signals import (
     ReadOnly,
     SettingSignal,
     limits_of,
     link_of,
 )
+from bluesky_gpsts.nanonis import CommandError
 
-__all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "ZController"]
+__all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "TipWithdrawn", "ZController"]
 
 _FEEDBACK_TIME = 10.0
+# A slip of magnitude, metres for picometres, makes the feedback ram the tip into the sample.
+_LARGEST_GAIN = 1e-6
+_SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
+
+
+class TipWithdrawn(RuntimeError):
+    """The tip has been withdrawn, by the controller's safe tip or by hand."""
 
 
 class Bias(SettingSignal):
@@ -31,16 +39,8 @@ class Bias(SettingSignal):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="bias", units="V", precision=4, **kwargs)
 
-    def put(self, value: Any, **kwargs: Any) -> None:
-        """Change the bias to `value` (V).
-
-        Raises
-        ------
-        LimitError
-            If the instrument does not allow it; nothing was written then.
-        """
+    def _write(self, target: float) -> None:
         limits, client = limits_of(self), link_of(self).main
-        target = float(value)
         (feedback,) = client.call("ZCtrl.OnOffGet")
         limits.check_bias(target, feedback=bool(feedback))
         (start,) = client.call("Bias.Get")
@@ -49,17 +49,19 @@ class Bias(SettingSignal):
             z.switch_feedback(False)
             try:
                 client.call("Bias.Set", target)
-            finally:
+            except CommandError:
+                # Refused, so the bias is what it was. After any other error nobody knows what it
+                # is, and the feedback stays off.
                 z.switch_feedback(True)
+                raise
+            z.switch_feedback(True)
         else:
             steps = max(1, int(-(-abs(target - start) // limits.bias_step)))
             for step in range(1, steps + 1):
                 client.call("Bias.Set", start + (target - start) * step / steps)
                 if step < steps:
                     time.sleep(abs(target - start) / steps / limits.bias_slew)
-        self._readback = target
-        self._metadata["timestamp"] = time.time()
-        self._run_subs(sub_type=self.SUB_VALUE, old_value=start, value=target)
+        self._confirm(target)
 
 
 class Current(Device):
@@ -74,11 +76,11 @@ class Feedback(SettingSignal):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="feedback", whole=True, **kwargs)
 
-    def put(self, value: Any, **kwargs: Any) -> None:
-        """Switch the feedback and wait for the confirmation."""
-        if value not in (0, 1, True, False):
-            raise ValueError(f"{self.name} is 1 (on) or 0 (off), not {value!r}")
-        self.parent.switch_feedback(bool(value))
+    def _write(self, number: float) -> None:
+        if number not in (0, 1):
+            raise LimitError(f"{self.name} is 1 (on) or 0 (off), not {number!r}")
+        self.parent.switch_feedback(bool(number))
+        self._confirm(number)
 
 
 class ZController(Device):
@@ -94,7 +96,15 @@ class ZController(Device):
         check=lambda limits, v: limits.check("a setpoint", v, "A", *limits.setpoint),
     )
     z = Cpt(ReadOnly, command="ZCtrl.ZPosGet", units="m", precision=12, kind="hinted")
-    p_gain = Cpt(SettingSignal, group="gain", index=0, units="m", precision=15, kind="config")
+    p_gain = Cpt(
+        SettingSignal,
+        group="gain",
+        index=0,
+        units="m",
+        precision=15,
+        kind="config",
+        check=lambda limits, v: limits.check("a P-gain", v, "m", 0.0, _LARGEST_GAIN),
+    )
     time_constant = Cpt(SettingSignal, group="gain", index=1, units="s", precision=6, kind="config")
     status = Cpt(ReadOnly, command="ZCtrl.StatusGet", kind="omitted")
 
@@ -115,9 +125,27 @@ class ZController(Device):
         poll_until(
             lambda: bool(client.call("ZCtrl.OnOffGet")[0]) is on,
             _FEEDBACK_TIME,
-            f"switching the feedback {'on' if on else 'off'}",
-            threading.Event(),
+            Operation(f"switching the feedback {'on' if on else 'off'}"),
         )
+
+    def withdrawn(self) -> bool:
+        """Whether the safe tip has withdrawn the tip, or a withdrawal is under way."""
+        status = link_of(self).main.call("ZCtrl.StatusGet")[0]
+        return bool(status in (_SAFE_TIP_EVENT, _WITHDRAWING))
+
+    def require_tip(self) -> None:
+        """Refuse to measure with a withdrawn tip.
+
+        Raises
+        ------
+        TipWithdrawn
+            If it is.
+        """
+        if self.withdrawn():
+            raise TipWithdrawn(
+                "the tip was withdrawn, by the controller's safe tip or by hand; find out why, "
+                "approach again and switch the feedback on"
+            )
 
     def withdraw(self) -> None:
         """Withdraw the tip fully, over the connection that is kept free for this."""

@@ -7,6 +7,16 @@ from bluesky_gpsts.nanonis.files import Frame
 
 __all__ = ["SIMULATOR_LIMITS", "LimitError", "Limits"]
 
+_LARGEST = {
+    "smallest_bias": 1.0,
+    "bias_step": 1.0,
+    "bias_slew": 1e6,
+    "speed": 1e-3,
+    "approach": 1e-8,
+    "modulation": 1.0,
+    "margin": 1e-3,
+}
+
 
 class LimitError(ValueError):
     """A value lies outside what this instrument allows; nothing was written."""
@@ -37,6 +47,11 @@ class Limits:
         Largest lock-in amplitude (V).
     margin : float
         Distance (m) to keep from the edge of the piezo's range.
+
+    Raises
+    ------
+    ValueError
+        If a limit is not one that an instrument can have.
     """
 
     bias: tuple[float, float]
@@ -48,6 +63,22 @@ class Limits:
     approach: float
     modulation: float
     margin: float
+
+    def __post_init__(self) -> None:
+        """Refuse limits that no instrument has, such as metres in place of picometres."""
+        for name, least, most in (("bias", -10.0, 10.0), ("setpoint", 0.0, 1e-6)):
+            low, high = getattr(self, name)
+            if not least <= low < high <= most:
+                raise ValueError(
+                    f"limits: {name} from {low:g} to {high:g} does not lie in order within "
+                    f"{least:g} to {most:g} (SI units)"
+                )
+        for name, most in _LARGEST.items():
+            value = getattr(self, name)
+            if not 0 < value <= most:
+                raise ValueError(
+                    f"limits: {name} must be above 0 and at most {most:g} (SI units), not {value:g}"
+                )
 
     def check(self, what: str, value: float, unit: str, low: float, high: float) -> float:
         """Return `value` (in `unit`) if it lies in `low` to `high`.

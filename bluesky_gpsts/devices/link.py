@@ -1,5 +1,7 @@
 """The connections that the devices of one microscope share."""
 
+import threading
+
 from bluesky_gpsts.nanonis import Client, ConnectFailed, NanonisError
 
 __all__ = ["Link"]
@@ -30,6 +32,9 @@ class Link:
         self.main = Client(host, ports[0], timeout=timeout)
         self.data = Client(host, ports[1], timeout=timeout)
         self.emergency = Client(host, ports[-1], timeout=timeout)
+        # A setting is written with its group: read, change one, write. Two at once would undo
+        # each other.
+        self.writing = threading.RLock()
         self._signals: dict[str, int] = {}
 
     def connect(self) -> None:

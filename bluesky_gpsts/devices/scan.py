@@ -1,6 +1,5 @@
 """The scan frame and the images taken of it."""
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,8 @@ from ophyd import Component as Cpt
 from ophyd import Device
 from ophyd.status import Status
 
-from bluesky_gpsts.devices.background import Interrupted, in_background, poll_until
+from bluesky_gpsts.devices.background import Operation, poll_until
+from bluesky_gpsts.devices.settings import SETTINGS, try_to_read
 from bluesky_gpsts.devices.signals import ArraySignal, SettingSignal, limits_of, link_of
 from bluesky_gpsts.nanonis import ProtocolError
 from bluesky_gpsts.nanonis.files import Frame
@@ -16,6 +16,17 @@ from bluesky_gpsts.nanonis.files import Frame
 __all__ = ["Scan"]
 
 HEIGHT = ("Z (m)",)
+
+
+class FrameSignal(SettingSignal):
+    """One of the numbers of the scan frame; the frame must stay within the piezo's reach."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(group="frame", **kwargs)
+
+    def _refuse(self, values: list[Any]) -> None:
+        reach = link_of(self).main.call("Piezo.RangeGet")
+        limits_of(self).check_frame(Frame(*values), (reach[0], reach[1]))
 
 
 class Scan(Device):
@@ -28,19 +39,18 @@ class Scan(Device):
     forward = Cpt(ArraySignal, units="m", kind="normal")
     backward = Cpt(ArraySignal, units="m", kind="normal")
 
-    center_x = Cpt(SettingSignal, group="frame", index=0, units="m", precision=12, kind="config")
-    center_y = Cpt(SettingSignal, group="frame", index=1, units="m", precision=12, kind="config")
-    width = Cpt(SettingSignal, group="frame", index=2, units="m", precision=12, kind="config")
-    height = Cpt(SettingSignal, group="frame", index=3, units="m", precision=12, kind="config")
-    angle = Cpt(SettingSignal, group="frame", index=4, units="deg", precision=2, kind="config")
+    center_x = Cpt(FrameSignal, index=0, units="m", precision=12, kind="config")
+    center_y = Cpt(FrameSignal, index=1, units="m", precision=12, kind="config")
+    width = Cpt(FrameSignal, index=2, units="m", precision=12, kind="config")
+    height = Cpt(FrameSignal, index=3, units="m", precision=12, kind="config")
+    angle = Cpt(FrameSignal, index=4, units="deg", precision=2, kind="config")
     pixels = Cpt(SettingSignal, group="buffer", index=1, whole=True, kind="config")
     lines = Cpt(SettingSignal, group="buffer", index=2, whole=True, kind="config")
     line_time = Cpt(SettingSignal, group="scan_speed", index=2, units="s", kind="config")
     line_time_backward = Cpt(SettingSignal, group="scan_speed", index=3, units="s", kind="config")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._stopped = threading.Event()
-        self._running = threading.Event()
+        self._image: Operation | None = None
         super().__init__(*args, **kwargs)
 
     def frame(self) -> Frame:
@@ -86,8 +96,9 @@ class Scan(Device):
         if height not in list(channels):
             link.main.call("Scan.BufferSet", [*channels, height], pixels, lines)
         # A continuous scan would never end.
-        count = len(_scan_props(link.main.release))
-        link.main.call("Scan.PropsSet", *[2, 0, 0, "", "", [], 0][:count])
+        values = try_to_read(link.main, "scan_props")
+        if values is not None and values[0]:
+            SETTINGS["scan_props"].write(link.main, [0, *values[1:]])
 
     def trigger(self) -> Status:
         """Take one image, upwards.
@@ -96,27 +107,21 @@ class Scan(Device):
         ------
         LimitError
             If the frame is out of reach; nothing was started then.
+        TipWithdrawn
+            If the safe tip has withdrawn the tip.
         """
         seconds = self.check()
-        self._stopped.clear()
-        return in_background(self, lambda: self._image(seconds))
+        self.root.z_controller.require_tip()
+        image = Operation("the image")
+        self._image = image
+        link_of(self).main.call("Scan.Action", 0, 1)
+        return image.run(self, lambda: self._fetch(image, 1.5 * seconds + 20.0))
 
-    def _image(self, seconds: float) -> None:
+    def _fetch(self, image: Operation, seconds: float) -> None:
         link = link_of(self)
         height = link.signal(*HEIGHT)
-        self._running.set()
-        try:
-            link.main.call("Scan.Action", 0, 1)
-            poll_until(
-                lambda: not link.main.call("Scan.StatusGet")[0],
-                1.5 * seconds + 20.0,
-                "the image",
-                self._stopped,
-            )
-        finally:
-            self._running.clear()
-        if self._stopped.is_set():
-            raise Interrupted("the image was stopped")
+        poll_until(lambda: not link.main.call("Scan.StatusGet")[0], seconds, image)
+        image.check()
         for signal, direction in ((self.forward, 1), (self.backward, 0)):
             _, plane, _ = link.main.call("Scan.FrameDataGrab", height, direction, timeout=30.0)
             if not np.isfinite(plane).any():
@@ -124,11 +129,10 @@ class Scan(Device):
             signal.put(np.asarray(plane, dtype=float))
 
     def stop(self, *, success: bool = False) -> None:
-        """Stop an image that is being taken."""
-        self._stopped.set()
+        """Stop an image that is being taken; unless with `success`, its status fails."""
         link = link_of(self)
-        if self._running.is_set() and link.emergency.connected:
-            link.emergency.call("Scan.Action", 1, 0)
+        if self._image is not None:
+            self._image.stop(lambda: link.emergency.call("Scan.Action", 1, 0), expected=success)
 
     def pause(self) -> None:
         """Stop the image when the plan is paused; on resumption it is taken again."""
@@ -136,10 +140,3 @@ class Scan(Device):
 
     def resume(self) -> None:
         """Go on after a pause: the plan goes back to its last checkpoint by itself."""
-
-
-def _scan_props(release: int) -> tuple[Any, ...]:
-    """Fields of ``Scan.PropsSet`` in a release; later ones have more."""
-    from bluesky_gpsts.nanonis.commands import command
-
-    return command("Scan.PropsSet", release).request

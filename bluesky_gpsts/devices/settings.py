@@ -5,13 +5,17 @@ what was read cannot be written as it is. Each group here has a function that tu
 its Get into the arguments of its Set.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bluesky_gpsts.nanonis import Client, UnsupportedCommand
+from bluesky_gpsts.nanonis import Client, ProtocolError, UnsupportedCommand
+from bluesky_gpsts.nanonis.commands import command
 
-__all__ = ["RESTORED", "SETTINGS", "Setting", "read_settings", "write_settings"]
+__all__ = ["RESTORED", "SETTINGS", "Setting", "read_settings", "try_to_read", "write_settings"]
+
+logger = logging.getLogger(__name__)
 
 
 def _on_off(value: int) -> int:
@@ -23,8 +27,16 @@ def _same(values: Sequence[Any]) -> list[Any]:
 
 
 def _sweep_props(values: Sequence[Any]) -> list[Any]:
-    save_all, sweeps, backward, points, z_offset = values[:5]
-    return [_on_off(save_all), sweeps, _on_off(backward), points, z_offset, 2, 2]
+    save_all, sweeps, backward, points, z_offset, *switches = values
+    # Older releases do not tell autosave and dialogue; 0 leaves them as they are.
+    last = [_on_off(value) for value in switches] or [0, 0]
+    return [_on_off(save_all), sweeps, _on_off(backward), points, z_offset, *last]
+
+
+def _scan_props(values: Sequence[Any]) -> list[Any]:
+    # Series name and comment have no "no change"; the switches that are 0 here have.
+    continuous, series, comment, modules = values
+    return [_on_off(continuous), 0, 0, series, comment, modules, 0]
 
 
 @dataclass(frozen=True)
@@ -51,22 +63,23 @@ class Setting:
         values = client.call(self.get, *self.arguments)
         if self.get == "BiasSpectr.PropsGet":
             # PropsSet also takes the z offset, which only TimingGet tells.
-            return (*values[:4], client.call("BiasSpectr.TimingGet")[1])
+            z_offset = client.call("BiasSpectr.TimingGet")[1]
+            return (*values[:4], z_offset, *(values[6:] if len(values) == 8 else ()))
+        if self.get == "Scan.PropsGet":
+            return (values[0], values[3], values[4], values[5] if len(values) > 5 else [])
         return values
 
     def write(self, client: Client, values: Sequence[Any]) -> None:
         """Write values in the form that `read` gave."""
-        client.call(self.set, *self.arguments, *self.to_request(values))
-
-
-def _buffer(values: Sequence[Any]) -> list[Any]:
-    channels, pixels, lines = values
-    return [channels, pixels, lines]
+        request = [*self.arguments, *self.to_request(values)]
+        # Later releases have more fields at the end.
+        client.call(self.set, *request[: len(command(self.set, client.release).request)])
 
 
 SETTINGS = {
     "frame": Setting("Scan.FrameGet", "Scan.FrameSet"),
-    "buffer": Setting("Scan.BufferGet", "Scan.BufferSet", to_request=_buffer),
+    "buffer": Setting("Scan.BufferGet", "Scan.BufferSet"),
+    "scan_props": Setting("Scan.PropsGet", "Scan.PropsSet", to_request=_scan_props),
     "scan_speed": Setting("Scan.SpeedGet", "Scan.SpeedSet"),
     "tip_speed": Setting("FolMe.SpeedGet", "FolMe.SpeedSet"),
     "sweep_limits": Setting("BiasSpectr.LimitsGet", "BiasSpectr.LimitsSet"),
@@ -97,13 +110,23 @@ RESTORED = tuple(name for name in SETTINGS if name not in ("bias", "setpoint", "
 
 def read_settings(client: Client) -> dict[str, tuple[Any, ...]]:
     """All groups that this controller has, as read now."""
-    values = {}
-    for name, setting in SETTINGS.items():
-        try:
-            values[name] = setting.read(client)
-        except UnsupportedCommand:
-            continue
-    return values
+    values = {name: try_to_read(client, name) for name in SETTINGS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def try_to_read(client: Client, name: str) -> tuple[Any, ...] | None:
+    """Values of a group, or None if this controller cannot tell them."""
+    try:
+        return SETTINGS[name].read(client)
+    except UnsupportedCommand:
+        return None
+    except ProtocolError as error:
+        # Some controllers leave out columns of this reply, or add texts to it.
+        if name != "scan_props":
+            raise
+        logger.warning("the scan's properties are left as they are: %s", error)
+        client.connect()
+        return None
 
 
 def _equal(a: Sequence[Any], b: Sequence[Any]) -> bool:

@@ -119,6 +119,8 @@ class SettingSignal(Quantity):
         Place of the value in the group.
     check : callable, optional
         ``check(limits, value)`` refuses a value that the instrument does not allow.
+    whole : bool
+        Whether the value is a whole number.
     """
 
     def __init__(
@@ -130,6 +132,8 @@ class SettingSignal(Quantity):
         whole: bool = False,
         **kwargs: Any,
     ) -> None:
+        if whole:
+            kwargs.setdefault("precision", 0)
         super().__init__(value=0 if whole else 0.0, **kwargs)
         self.group = SETTINGS[group]
         self.index = index
@@ -157,21 +161,35 @@ class SettingSignal(Quantity):
         """
         number = float(value)
         if not np.isfinite(number):
-            raise ValueError(f"{self.name} must be a finite number, not {value!r}")
-        if self._check is not None:
-            self._check(limits_of(self), number)
+            raise LimitError(f"{self.name} must be a finite number, not {value!r}")
+        if self.whole and number != int(number):
+            raise LimitError(f"{self.name} must be a whole number, not {value!r}")
+        with link_of(self).writing:
+            self._write(int(number) if self.whole else number)
+
+    def _write(self, number: float) -> None:
         client = link_of(self).main
         values = list(self.group.read(client))
-        values[self.index] = int(number) if self.whole else number
+        values[self.index] = number
+        self._refuse(values)
         self.group.write(client, values)
-        effective = self.group.read(client)[self.index]
+        self._confirm(number)
+
+    def _refuse(self, values: list[Any]) -> None:
+        """Raise LimitError if the group may not be written with `values`."""
+        if self._check is not None:
+            self._check(limits_of(self), values[self.index])
+
+    def _confirm(self, number: float) -> None:
+        """Read back what was written, and tell the subscribers."""
+        effective = self.group.read(link_of(self).main)[self.index]
         # The controller keeps 32 bits, and rounds some settings to what it can do.
-        if not np.isclose(effective, values[self.index], rtol=1e-5, atol=0):
+        if not np.isclose(effective, number, rtol=1e-5, atol=0):
             raise LimitError(
-                f"{self.name} was set to {values[self.index]:g} {self.units} and the controller "
+                f"{self.name} was set to {number:g} {self.units} and the controller "
                 f"made it {effective:g}; choose a value that it can keep"
             )
-        old, self._readback = self._readback, values[self.index]
+        old, self._readback = self._readback, number
         self._metadata["timestamp"] = time.time()
         self._run_subs(
             sub_type=self.SUB_VALUE,

@@ -1,6 +1,6 @@
 """Bias spectroscopy: one sweep at the tip's place."""
 
-import threading
+import math
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,9 @@ from ophyd import Component as Cpt
 from ophyd import Device
 from ophyd.status import Status
 
-from bluesky_gpsts.devices.background import Interrupted, in_background
-from bluesky_gpsts.devices.limits import LimitError
+from bluesky_gpsts.devices.background import Operation
+from bluesky_gpsts.devices.limits import Limits
+from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
     ArraySignal,
     Quantity,
@@ -26,6 +27,15 @@ LOCKIN_X = ("LI Demod 1 X (A)", "LI X 1 omega (A)", "LIX 1 omega (A)")
 LOCKIN_Y = ("LI Demod 1 Y (A)", "LI Y 1 omega (A)", "LIY 1 omega (A)")
 
 
+def _check_z_offset(limits: Limits, z_offset: float) -> float:
+    # Above there is nothing to hit; below is the sample.
+    return limits.check("a z offset", z_offset, "m", -limits.approach, math.inf)
+
+
+def _check_bias(limits: Limits, bias: float) -> float:
+    return limits.check_bias(bias)
+
+
 class BiasSpectroscopy(Device):
     """The controller's bias spectroscopy module.
 
@@ -39,14 +49,24 @@ class BiasSpectroscopy(Device):
     lockin_y = Cpt(ArraySignal, units="A", kind="normal")
     didv = Cpt(ArraySignal, units="A/V", kind="normal")
 
-    start = Cpt(SettingSignal, group="sweep_limits", index=0, units="V", kind="config")
-    end = Cpt(SettingSignal, group="sweep_limits", index=1, units="V", kind="config")
+    start = Cpt(
+        SettingSignal, group="sweep_limits", index=0, units="V", kind="config", check=_check_bias
+    )
+    end = Cpt(
+        SettingSignal, group="sweep_limits", index=1, units="V", kind="config", check=_check_bias
+    )
     sweeps = Cpt(SettingSignal, group="sweep_props", index=1, whole=True, kind="config")
     backward = Cpt(SettingSignal, group="sweep_props", index=2, whole=True, kind="config")
     points = Cpt(SettingSignal, group="sweep_props", index=3, whole=True, kind="config")
     z_averaging = Cpt(SettingSignal, group="sweep_timing", index=0, units="s", kind="config")
     z_offset = Cpt(
-        SettingSignal, group="sweep_timing", index=1, units="m", precision=12, kind="config"
+        SettingSignal,
+        group="sweep_timing",
+        index=1,
+        units="m",
+        precision=12,
+        kind="config",
+        check=_check_z_offset,
     )
     initial_settling = Cpt(SettingSignal, group="sweep_timing", index=2, units="s", kind="config")
     slew = Cpt(SettingSignal, group="sweep_timing", index=3, units="V/s", kind="config")
@@ -56,9 +76,11 @@ class BiasSpectroscopy(Device):
     z_control = Cpt(SettingSignal, group="sweep_timing", index=7, units="s", kind="config")
     duration = Cpt(Quantity, value=0.0, units="s", precision=1, kind="omitted")
 
+    patience = 20.0
+    """Seconds that a sweep may take beyond one and a half times its duration."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._stopped = threading.Event()
-        self._running = threading.Event()
+        self._operation: Operation | None = None
         super().__init__(*args, **kwargs)
 
     def check(self) -> float:
@@ -72,14 +94,10 @@ class BiasSpectroscopy(Device):
         client, limits = link_of(self).main, limits_of(self)
         start, end = client.call("BiasSpectr.LimitsGet")
         for bias in (start, end):
-            limits.check_bias(bias)
+            _check_bias(limits, bias)
         timing = client.call("BiasSpectr.TimingGet")
         averaging, z_offset, initial, slew, settling, integration, ending, control = timing
-        if z_offset < -limits.approach:
-            raise LimitError(
-                f"a z offset of {z_offset * 1e9:g} nm is refused: the tip may approach by "
-                f"{limits.approach * 1e9:g} nm at most before a sweep"
-            )
+        _check_z_offset(limits, z_offset)
         _, sweeps, backward, points = client.call("BiasSpectr.PropsGet")[:4]
         (bias,) = client.call("Bias.Get")
         ramps = (abs(bias - start) + abs(end - bias)) / max(slew, 1e-6)
@@ -88,11 +106,17 @@ class BiasSpectroscopy(Device):
         return float(fixed + ramps + passes * points * (settling + integration))
 
     def prepare(self) -> None:
-        """Select the channels and what must hold in every sweep: loop held, bias reset."""
+        """Select the channels and what must hold in every sweep.
+
+        That is: loop held, bias reset, and no file or dialogue of the controller's own.
+        """
         link = link_of(self)
         channels = [link.signal(*CURRENT), link.signal(*LOCKIN_X), link.signal(*LOCKIN_Y)]
         link.main.call("BiasSpectr.ChsSet", channels)
         link.main.call("BiasSpectr.AdvPropsSet", 1, 1, 0, 0)
+        props = SETTINGS["sweep_props"]
+        values = props.read(link.main)
+        props.write(link.main, [*values[:5], 0, 0])
 
     def trigger(self) -> Status:
         """Take one spectrum.
@@ -106,21 +130,21 @@ class BiasSpectroscopy(Device):
         ------
         LimitError
             If the sweep is not allowed; nothing was started then.
+        TipWithdrawn
+            If the safe tip has withdrawn the tip.
         """
         seconds = self.check()
+        self.root.z_controller.require_tip()
         self.duration.put(seconds)
-        self._stopped.clear()
-        return in_background(self, lambda: self._sweep(seconds))
+        operation = Operation("bias spectroscopy")
+        self._operation = operation
+        return operation.run(self, lambda: self._sweep(operation, 1.5 * seconds + self.patience))
 
-    def _sweep(self, seconds: float) -> None:
+    def _sweep(self, operation: Operation, seconds: float) -> None:
         link = link_of(self)
-        self._running.set()
-        try:
-            names, data, _ = link.data.call("BiasSpectr.Start", 1, "", timeout=1.5 * seconds + 20.0)
-        finally:
-            self._running.clear()
-        if self._stopped.is_set():
-            raise Interrupted("bias spectroscopy was stopped")
+        operation.check()
+        names, data, _ = link.data.call("BiasSpectr.Start", 1, "", timeout=seconds)
+        operation.check()
         columns = dict(zip(names, np.asarray(data, dtype=float), strict=True))
         bias = next(iter(columns.values()), np.zeros(0))
         (points,) = (link.main.call("BiasSpectr.PropsGet")[3],)
@@ -153,11 +177,13 @@ class BiasSpectroscopy(Device):
         raise ProtocolError(f"the sweep has no channel {names[0]!r}; it has {list(columns)}")
 
     def stop(self, *, success: bool = False) -> None:
-        """Break a sweep off; the controller goes back to its bias and switches feedback on."""
-        self._stopped.set()
+        """Break a sweep off; the controller goes back to its bias and switches feedback on.
+
+        Unless with `success`, the status of the sweep fails.
+        """
         link = link_of(self)
-        if self._running.is_set() and link.emergency.connected:
-            link.emergency.call("BiasSpectr.Stop")
+        if self._operation is not None:
+            self._operation.stop(lambda: link.emergency.call("BiasSpectr.Stop"), expected=success)
 
     def pause(self) -> None:
         """Break a sweep off when the plan is paused; on resumption it is taken again."""

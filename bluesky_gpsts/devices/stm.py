@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from ophyd import Component as Cpt
-from ophyd import Device
+from ophyd import Device, Kind, Signal
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.electronics import (
@@ -16,7 +16,7 @@ from bluesky_gpsts.devices.electronics import (
     SafeTip,
     ZController,
 )
-from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, Limits
+from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError, Limits
 from bluesky_gpsts.devices.link import Link
 from bluesky_gpsts.devices.scan import Scan
 from bluesky_gpsts.devices.settings import RESTORED, SETTINGS, read_settings, write_settings
@@ -62,7 +62,7 @@ class NanonisSTM(Device):
         If the host is not loopback and no limits are given.
     """
 
-    bias = Cpt(Bias, kind="config")
+    bias = Cpt(Bias, kind="hinted")
     current = Cpt(Current)
     z_controller = Cpt(ZController)
     tip = Cpt(TipPosition)
@@ -119,6 +119,11 @@ class NanonisSTM(Device):
         self.scan.prepare()
         return staged
 
+    def settings(self) -> list[Signal]:
+        """All settings of the instrument that have a signal."""
+        signals = (found.item for found in self.walk_signals())
+        return [signal for signal in signals if signal.kind == Kind.config]
+
     def unstage(self) -> list[Any]:
         """Put the settings back as they were at staging."""
         unstaged: list[Any] = super().unstage()
@@ -130,17 +135,18 @@ class NanonisSTM(Device):
     def restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
         """Bring the controller back to a snapshot: modules stopped, settings, bias, feedback last.
 
-        If the state of the controller is unknown, because a connection broke or a module does not
-        confirm that it has stopped, nothing is written but a withdrawal of the tip.
+        If that cannot be done, because the controller does not answer, a module does not confirm
+        that it has stopped or a setting is refused, nothing more is written but a withdrawal of
+        the tip. A tip that the controller's safe tip has withdrawn stays withdrawn.
 
         Raises
         ------
-        NanonisError
+        NanonisError, TimeoutError, LimitError
             After the withdrawal, with what was wrong.
         """
         try:
-            if not self.link.main.connected or not self.link.data.connected:
-                self.link.recover()
+            self.link.recover()
+            self.stop(success=True)
             self._stop_modules()
             client = self.link.main
             write_settings(client, snapshot, RESTORED)
@@ -150,10 +156,12 @@ class NanonisSTM(Device):
                 self.bias.put(wanted)
             write_settings(client, snapshot, ("setpoint",))
             feedback = bool(snapshot["feedback"][0])
-            if bool(SETTINGS["feedback"].read(client)[0]) != feedback:
+            if feedback and self.z_controller.withdrawn():
+                logger.error("the tip was withdrawn meanwhile; the feedback stays off")
+            elif bool(SETTINGS["feedback"].read(client)[0]) != feedback:
                 self.z_controller.switch_feedback(feedback)
-        except (NanonisError, TimeoutError, OSError):
-            logger.exception("the controller's state is unknown; withdrawing the tip")
+        except (NanonisError, TimeoutError, OSError, LimitError):
+            logger.exception("the controller cannot be restored; withdrawing the tip")
             self.emergency_withdraw()
             raise
 

@@ -1,6 +1,5 @@
 """The tip's lateral position, in the frame of the sample."""
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from ophyd import Component as Cpt
 from ophyd import Device
 from ophyd.status import Status
 
-from bluesky_gpsts.devices.background import in_background, poll_until
+from bluesky_gpsts.devices.background import Interrupted, Operation, poll_until
 from bluesky_gpsts.devices.limits import Limits
 from bluesky_gpsts.devices.signals import Quantity, ReadOnly, SettingSignal, limits_of, link_of
 
@@ -74,8 +73,8 @@ class TipPosition(Device):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._target: tuple[float, float] | None = None
-        self._stopped = threading.Event()
+        self._target = (0.0, 0.0)
+        self._move: Operation | None = None
         super().__init__(*args, **kwargs)
 
     def _offset(self) -> tuple[float, float]:
@@ -88,8 +87,9 @@ class TipPosition(Device):
         return float(x) - dx, float(y) - dy
 
     def target(self) -> tuple[float, float]:
-        """Where the tip was last sent, or is (m)."""
-        return self.where() if self._target is None else self._target
+        """Where the tip is on its way to, or is (m)."""
+        moving = self._move is not None and not self._move.ended.is_set()
+        return self._target if moving else self.where()
 
     @property
     def position(self) -> tuple[float, float]:
@@ -112,6 +112,8 @@ class TipPosition(Device):
     def set(self, value: Sequence[float]) -> Status:
         """Move the tip to (x, y) in sample coordinates (m).
 
+        A move that is still under way is diverted, and ends with the new one.
+
         Returns
         -------
         ophyd.status.Status
@@ -131,27 +133,32 @@ class TipPosition(Device):
         speed, _ = link.main.call("FolMe.SpeedGet")
         limits.check("a tip speed", speed, "m/s", 1e-12, limits.speed)
         here = np.array(link.main.call("FolMe.XYPosGet", 1))
-        seconds = float(np.hypot(*(goal - here))) / speed
-        self._target = (x, y)
-        self._stopped.clear()
+        distance = float(np.hypot(*(goal - here)))
+        # Without the custom speed the scan's own speed would apply, whatever it is.
+        link.main.call("FolMe.SpeedSet", speed, 1)
+        link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
+        move = Operation(f"the move of the tip by {distance * 1e9:.3g} nm")
+        self._target, self._move = (x, y), move
 
         def arrived() -> bool:
             now = np.array(link.main.call("FolMe.XYPosGet", 1))
             return bool(np.hypot(*(goal - now)) <= _ARRIVED)
 
-        def move() -> None:
-            # Without the custom speed the scan's own speed would apply, whatever it is.
-            link.main.call("FolMe.SpeedSet", speed, 1)
-            link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
-            what = f"the move of the tip by {np.hypot(*(goal - here)) * 1e9:.3g} nm"
-            poll_until(arrived, 1.5 * seconds + 10.0, what, self._stopped)
+        def watch() -> None:
+            poll_until(
+                lambda: self._move is not move or arrived(), 1.5 * distance / speed + 10.0, move
+            )
+            newer = self._move
+            if newer is not None and newer is not move:
+                newer.ended.wait()
+                if newer.stopped.is_set():
+                    move.expected = newer.expected
+                    raise Interrupted(f"{newer.what} was stopped before it was done")
 
-        return in_background(self, move)
+        return move.run(self, watch)
 
     def stop(self, *, success: bool = False) -> None:
-        """Stop a move where the tip is."""
-        self._stopped.set()
-        self._target = None
+        """Stop a move where the tip is; unless with `success`, its status fails."""
         link = link_of(self)
-        if link.emergency.connected:
-            link.emergency.call("FolMe.Stop")
+        if self._move is not None:
+            self._move.stop(lambda: link.emergency.call("FolMe.Stop"), expected=success)

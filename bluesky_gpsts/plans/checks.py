@@ -3,7 +3,16 @@
 import math
 from typing import Any
 
-__all__ = ["require_count", "require_positive", "require_seed"]
+from bluesky_gpsts.devices import NanonisSTM
+
+__all__ = [
+    "require_count",
+    "require_feedback",
+    "require_optimizer",
+    "require_pair",
+    "require_positive",
+    "require_seed",
+]
 
 
 def require_seed(seed: Any) -> int:
@@ -20,9 +29,49 @@ def require_count(what: str, value: Any, least: int) -> int:
     return value
 
 
-def require_positive(what: str, value: Any, unit: str) -> float:
-    """Return a finite number above zero, or raise ValueError."""
-    number = float(value)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{what} must be above 0 {unit}, not {value!r}")
+def require_positive(what: str, value: Any, unit: str, or_zero: bool = False) -> float:
+    """Return a finite number above zero (or zero, where allowed), or raise ValueError."""
+    number = _number(value)
+    if not (number > 0 or (or_zero and number == 0)):
+        least = "0 or above" if or_zero else "above 0"
+        raise ValueError(f"{what} must be {least}, in {unit}, not {value!r}")
     return number
+
+
+def require_pair(what: str, value: Any, unit: str) -> tuple[float, float]:
+    """Return two finite numbers, or raise ValueError."""
+    numbers = [_number(item) for item in value] if isinstance(value, tuple | list) else []
+    if len(numbers) != 2 or any(math.isnan(number) for number in numbers):
+        raise ValueError(f"{what} must be two numbers, in {unit}, not {value!r}")
+    return numbers[0], numbers[1]
+
+
+def require_optimizer(optimizer: Any) -> Any:
+    """Return an object with the methods that the plan calls, or raise ValueError."""
+    missing = [
+        name
+        for name in ("suggest", "ingest", "should_stop")
+        if not callable(getattr(optimizer, name, None))
+    ]
+    if missing:
+        raise ValueError(
+            f"the optimizer, a {type(optimizer).__name__}, has no method {', '.join(missing)}; "
+            "pass one with suggest, ingest and should_stop, or None"
+        )
+    return optimizer
+
+
+def require_feedback(stm: NanonisSTM) -> None:
+    """Refuse to move a tip that no feedback keeps off the sample."""
+    if not stm.z_controller.feedback.get():
+        raise ValueError(
+            f"the feedback of {stm.name} is off, and the tip would be moved blindly; approach the "
+            "sample and switch the feedback on first"
+        )
+
+
+def _number(value: Any) -> float:
+    """A finite number as it is, anything else as NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value) if math.isfinite(value) else math.nan

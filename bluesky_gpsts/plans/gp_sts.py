@@ -12,10 +12,17 @@ import numpy as np
 from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
-from bluesky_gpsts.plans.checks import require_count, require_positive, require_seed
+from bluesky_gpsts.plans.checks import (
+    require_count,
+    require_feedback,
+    require_optimizer,
+    require_pair,
+    require_positive,
+    require_seed,
+)
 from bluesky_gpsts.plans.merit import check_window, figure_of_merit
 from bluesky_gpsts.plans.records import DecisionRecord, MeritRecord
-from bluesky_gpsts.plans.stubs import off_loop
+from bluesky_gpsts.plans.stubs import in_run, off_loop, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
 
 __all__ = ["gp_sts"]
@@ -34,7 +41,7 @@ def gp_sts(
     target_std: Optional[float] = None,  # noqa: UP045 - the queue server shows it as optional
     settle: float = 0.5,
     settling: float = 4e-3,
-    integration: float = 16e-3,
+    integration: float = 20e-3,
     modulation: float = 5e-3,
     seed: int = 0,
     survey: str = "",
@@ -93,7 +100,7 @@ def gp_sts(
     Returns
     -------
     str
-        Why the plan ended.
+        Why the plan ended; the stop document has it as its reason.
 
     Raises
     ------
@@ -107,16 +114,22 @@ def gp_sts(
     require_count("n_spectra", n_spectra, 1)
     require_count("n_initial", n_initial, 1)
     require_count("n_points", n_points, 8)
-    window = (float(window[0]), float(window[1]))
-    bias_range = (float(bias_range[0]), float(bias_range[1]))
+    window = require_pair("window", window, "V")
+    bias_range = require_pair("bias_range", bias_range, "V")
+    limits = stm.instrument_limits
     for bias in bias_range:
-        stm.instrument_limits.check_bias(bias)
-    check_window(window, bias_range)
-    for what, value in (("integration", integration), ("settle", settle)):
-        require_positive(what, value, "s")
-    stm.scan.check()
-    frame = frame_metadata(stm)
+        limits.check_bias(bias)
+    check_window(window, bias_range, n_points)
+    require_positive("integration", integration, "s")
+    require_positive("settle", settle, "s")
+    require_positive("settling", settling, "s", or_zero=True)
+    require_positive("modulation", modulation, "V", or_zero=True)
+    limits.check("a modulation", modulation, "V", 0.0, limits.modulation)
+    require_pair("grid", grid, "candidates across and along the frame")
     nx, ny = (require_count("grid", count, 2) for count in grid)
+    stm.scan.check()
+    require_feedback(stm)
+    frame = frame_metadata(stm)
     candidates = Grid(**frame, nx=nx, ny=ny)
     if optimizer is None:
         optimizer = MapOptimizer(
@@ -128,6 +141,7 @@ def gp_sts(
             max_points=n_spectra,
             target_std=target_std,
         )
+    require_optimizer(optimizer)
     arguments = {
         "n_spectra": n_spectra,
         "window": list(window),
@@ -195,6 +209,10 @@ def gp_sts(
 
     @bpp.stage_decorator([stm])
     def staged() -> Generator[Msg, Any, str]:
+        yield from plain_errors(prepare())
+        return (yield from in_run(plain_errors(loop()), metadata))
+
+    def prepare() -> Generator[Msg, Any, None]:
         for signal, value in (
             (sts.start, bias_range[0]),
             (sts.end, bias_range[1]),
@@ -209,22 +227,22 @@ def gp_sts(
             yield from bps.mv(stm.lock_in.amplitude, modulation)
             yield from bps.mv(stm.lock_in.on, 1)
         sts.check()
-        return (yield from run())
 
     def settings() -> Generator[Msg, Any, None]:
         yield from bps.create(name="baseline")
-        yield from bps.read(stm)
+        for device in (stm, *stm.settings()):
+            yield from bps.read(device)
         yield from bps.save()
 
-    @bpp.run_decorator(md=metadata)
-    def run() -> Generator[Msg, Any, str]:
+    def loop() -> Generator[Msg, Any, str]:
         yield from settings()
+        yield from bps.checkpoint()
         begin = time.monotonic()
         point, reason = yield from off_loop(executor, next_point)
         deciding = time.monotonic() - begin
         taken = 0
+        yield from bps.checkpoint()
         while point is not None and taken < n_spectra:
-            yield from bps.checkpoint()
             start = time.monotonic()
             yield from bps.mv(tip, (point["x"], point["y"]))
             yield from bps.trigger(sts, wait=True)
@@ -263,6 +281,8 @@ def gp_sts(
             yield from bps.create(name="decisions")
             yield from bps.read(decision)
             yield from bps.save()
+            # Directly after the event, so that going back never repeats it.
+            yield from bps.checkpoint()
         yield from settings()
         return reason or f"{taken} spectra were taken"
 

@@ -6,13 +6,19 @@ from numpy.typing import NDArray
 __all__ = ["check_window", "figure_of_merit"]
 
 
-def check_window(window: tuple[float, float], bias_range: tuple[float, float]) -> None:
-    """Refuse a window (V) that does not lie within the bias range (V).
+_FEWEST = 4
+
+
+def check_window(
+    window: tuple[float, float], bias_range: tuple[float, float], n_points: int
+) -> None:
+    """Refuse a window (V) that does not lie within the bias range (V) or holds too few points.
 
     Raises
     ------
     ValueError
-        If it is empty, not finite, or reaches outside.
+        If it is empty, not finite, reaches outside, or holds fewer than four of the `n_points`
+        points that are spread evenly over the bias range.
     """
     low, high = (float(value) for value in window)
     start, end = sorted(float(value) for value in bias_range)
@@ -26,6 +32,22 @@ def check_window(window: tuple[float, float], bias_range: tuple[float, float]) -
             f"the window {low:g} to {high:g} V reaches outside the bias range {start:g} to "
             f"{end:g} V; choose a window inside, or a wider range"
         )
+    _inside(np.linspace(*bias_range, n_points), window)
+
+
+def _inside(bias: NDArray[np.float64], window: tuple[float, float]) -> NDArray[np.bool_]:
+    """Which points (V) lie in the window (V); ValueError if they are too few."""
+    low, high = window
+    # The controller's bias axis has 32 bits.
+    tolerance = 1e-6 * float(np.max(np.abs(bias)))
+    inside: NDArray[np.bool_] = (bias >= low - tolerance) & (bias <= high + tolerance)
+    count = int(inside.sum())
+    if count < _FEWEST:
+        raise ValueError(
+            f"{count} points of the spectrum lie in the window {low:g} to {high:g} V; {_FEWEST} "
+            "are needed: take more points or a wider window"
+        )
+    return inside
 
 
 def figure_of_merit(
@@ -58,18 +80,13 @@ def figure_of_merit(
     ValueError
         If fewer than four points lie in the window, or a value is not finite.
     """
-    low, high = window
-    tolerance = 1e-6 * float(np.max(np.abs(bias)))
-    inside = (bias >= low - tolerance) & (bias <= high + tolerance)
+    inside = _inside(bias, window)
     count = int(inside.sum())
-    if count < 4:
-        raise ValueError(
-            f"{count} points of the spectrum lie in the window {low:g} to {high:g} V; four are "
-            "needed: take more points or a wider window"
-        )
     values = didv[inside]
     if not np.isfinite(values).all():
-        raise ValueError(f"the spectrum has values that are not finite in {low:g} to {high:g} V")
+        raise ValueError(
+            f"the spectrum has values that are not finite in {window[0]:g} to {window[1]:g} V"
+        )
     step = abs(float(bias[inside][-1] - bias[inside][0])) / (count - 1)
     value = float(np.trapezoid(values, dx=step))
     second = values[2:] - 2 * values[1:-1] + values[:-2]

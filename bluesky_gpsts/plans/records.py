@@ -1,7 +1,9 @@
 """Soft devices that carry a plan's own results into its events."""
 
+import math
 from typing import Any
 
+import numpy as np
 from ophyd import Component as Cpt
 from ophyd import Device
 
@@ -27,19 +29,23 @@ class MeritRecord(_Record):
 
 
 class DecisionRecord(_Record):
-    """Why a point was chosen."""
+    """Why a point was chosen; NaN where the optimizer does not tell."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hyperparameters.put(np.full(4, math.nan))
 
     decision_id = Cpt(Quantity, value=0.0)
     primary_seq_num = Cpt(Quantity, value=0.0)
     x = Cpt(Quantity, value=0.0, units="m")
     y = Cpt(Quantity, value=0.0, units="m")
-    acquisition_value = Cpt(Quantity, value=0.0)
-    posterior_mean = Cpt(Quantity, value=0.0, units="A")
-    posterior_std = Cpt(Quantity, value=0.0, units="A")
+    acquisition_value = Cpt(Quantity, value=math.nan)
+    posterior_mean = Cpt(Quantity, value=math.nan, units="A")
+    posterior_std = Cpt(Quantity, value=math.nan, units="A")
     hyperparameters = Cpt(ArraySignal)
-    default_noise_variance = Cpt(Quantity, value=0.0, units="A^2")
-    n_data = Cpt(Quantity, value=0.0)
-    trained = Cpt(Quantity, value=0.0)
+    default_noise_variance = Cpt(Quantity, value=math.nan, units="A^2")
+    n_data = Cpt(Quantity, value=math.nan)
+    trained = Cpt(Quantity, value=math.nan)
     reason = Cpt(Quantity, value="")
     seconds_deciding = Cpt(Quantity, value=0.0, units="s")
     seconds_instrument = Cpt(Quantity, value=0.0, units="s")

@@ -5,9 +5,11 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
-from bluesky.utils import Msg
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+from bluesky.utils import FailedStatus, Msg, RunEngineControlException
 
-__all__ = ["off_loop"]
+__all__ = ["in_run", "off_loop", "plain_errors"]
 
 T = TypeVar("T")
 
@@ -39,3 +41,42 @@ def off_loop(executor: Executor, work: Callable[[], T]) -> Generator[Msg, Any, T
 
     yield Msg("wait_for", None, [wait])
     return futures[0].result()
+
+
+def plain_errors(plan: Generator[Msg, Any, T]) -> Generator[Msg, Any, T]:
+    """Raise what made a status fail, which says what was wrong, in place of the failed status."""
+    try:
+        return (yield from plan)
+    except FailedStatus as error:
+        if error.__cause__ is None:
+            raise
+        cause = error.__cause__
+    raise cause
+
+
+def in_run(plan: Generator[Msg, Any, str], md: dict[str, Any]) -> Generator[Msg, Any, str]:
+    """Enclose a plan in a run whose stop document says why it ended.
+
+    Parameters
+    ----------
+    plan : generator
+        Returns why it ended.
+    md : dict
+        Metadata of the run.
+
+    Returns
+    -------
+    str
+        What `plan` returned.
+    """
+
+    def failed(error: Exception) -> Generator[Msg, Any, None]:
+        if isinstance(error, RunEngineControlException):
+            yield from bps.close_run(exit_status=error.exit_status)  # type: ignore[attr-defined]
+        else:
+            yield from bps.close_run(exit_status="fail", reason=str(error))
+
+    yield from bps.open_run(md)
+    reason: str = yield from bpp.contingency_wrapper(plan, except_plan=failed)
+    yield from bps.close_run(exit_status="success", reason=reason)
+    return reason

@@ -10,8 +10,9 @@ from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.images import flatten_lines
-from bluesky_gpsts.plans.checks import require_count, require_positive
+from bluesky_gpsts.plans.checks import require_count, require_feedback, require_positive
 from bluesky_gpsts.plans.records import SurveyRecord
+from bluesky_gpsts.plans.stubs import plain_errors
 
 __all__ = ["frame_metadata", "survey"]
 
@@ -67,6 +68,7 @@ def survey(
     if pixels % 16:
         raise ValueError(f"pixels must be a multiple of 16, not {pixels}")
     stm.scan.check()
+    require_feedback(stm)
     record = SurveyRecord(name="survey_record")
     scan = stm.scan
     metadata = {
@@ -85,15 +87,22 @@ def survey(
 
     @bpp.stage_decorator([stm])
     def staged() -> Generator[Msg, Any, str]:
-        yield from bps.mv(scan.pixels, pixels)
-        yield from bps.mv(scan.lines, lines)
-        yield from bps.mv(scan.line_time, line_time)
-        yield from bps.mv(scan.line_time_backward, line_time)
-        uid: str = yield from run()
+        yield from plain_errors(
+            bps.mv(
+                scan.pixels,
+                pixels,
+                scan.lines,
+                lines,
+                scan.line_time,
+                line_time,
+                scan.line_time_backward,
+                line_time,
+            )
+        )
+        uid: str = yield from bpp.run_wrapper(plain_errors(image()), md=metadata)
         return uid
 
-    @bpp.run_decorator(md=metadata)
-    def run() -> Generator[Msg, Any, str]:
+    def image() -> Generator[Msg, Any, None]:
         yield from bps.checkpoint()
         yield from bps.trigger(scan, wait=True)
         raw = yield from bps.rd(scan.forward)
@@ -102,6 +111,5 @@ def survey(
         yield from bps.read(scan)
         yield from bps.read(record)
         yield from bps.save()
-        return ""
 
     return (yield from staged())

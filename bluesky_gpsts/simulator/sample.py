@@ -357,7 +357,7 @@ def _recorded(grid: Grid, path: Path) -> RecordedSample:
     )
 
 
-_FRAMES = {"ws2": 3.0e-9, "au111": 18.0e-9}
+_FRAMES = {"ws2": 3.0e-9, "au111": 12.0e-9}
 
 
 def _computed(name: str, seed: int) -> ComputedSample:
@@ -365,7 +365,12 @@ def _computed(name: str, seed: int) -> ComputedSample:
     size = _FRAMES.get(name, 5e-9)
     bias, setpoint = surface.imaging
     conditions = Conditions(
-        Frame(0.0, 0.0, size, size), bias, setpoint, surface.sweep, 1200, surface.window
+        Frame(0.0, 0.0, size, size),
+        bias,
+        setpoint,
+        surface.sweep,
+        1200,
+        surface.window,
     )
     return ComputedSample(
         Junction(surface, random_tip(np.random.default_rng([seed, 5]), double_probability=0.0)),

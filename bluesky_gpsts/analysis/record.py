@@ -1,0 +1,215 @@
+"""Everything that a report says about a run, read from the catalog once."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bluesky_gpsts.catalog import CatalogError
+from bluesky_gpsts.catalog import decisions as read_decisions
+from bluesky_gpsts.catalog import spectra as read_spectra
+from bluesky_gpsts.catalog import survey as read_survey
+from bluesky_gpsts.catalog import truth as read_truth
+
+from .errors import AnalysisError
+from .history import MapHistory, build_history
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class InstrumentSetting:
+    """A setting of the instrument before and after the run.
+
+    Attributes
+    ----------
+    name : str
+        Data key in the stream ``baseline``.
+    unit : str
+        SI unit; empty if it has none.
+    values : tuple
+        Numbers or texts, one per event of the stream: before, and after if the run got there.
+    """
+
+    name: str
+    unit: str
+    values: tuple[Any, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was another one after the run, by more than the rounding of a float32."""
+        if len(self.values) < 2:
+            return False
+        before, after = self.values[0], self.values[-1]
+        if isinstance(before, float) and isinstance(after, float):
+            both_missing = math.isnan(before) and math.isnan(after)
+            return not (both_missing or math.isclose(before, after, rel_tol=1e-6))
+        return bool(before != after)
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """A run of the plan gp_sts with what belongs to it.
+
+    Attributes
+    ----------
+    start, stop : dict
+        The documents; an empty stop if there is none.
+    spectra, decisions : xarray.Dataset
+        As `bluesky_gpsts.catalog.spectra` and `decisions` return them.
+    history : MapHistory
+        What the maps depend on.
+    survey : xarray.Dataset or None
+        The survey image that led to the run.
+    truth : ndarray or None
+        The figure of merit (A) as the sample has it, where known; shape (ny, nx), row 0 at the
+        bottom.
+    settings : tuple of InstrumentSetting
+        The stream ``baseline``.
+    remarks : tuple of str
+        What is missing and why, in sentences.
+    """
+
+    start: dict[str, Any]
+    stop: dict[str, Any]
+    spectra: "xr.Dataset"
+    decisions: "xr.Dataset"
+    history: MapHistory
+    survey: "xr.Dataset | None" = None
+    truth: FloatArray | None = None
+    settings: tuple[InstrumentSetting, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def n_spectra(self) -> int:
+        """Number of spectra."""
+        return len(self.history)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether at least one spectrum has a figure of merit."""
+        return bool(self.history.valid.any())
+
+    @cached_property
+    def final_maps(self) -> tuple[FloatArray, FloatArray]:
+        """Posterior mean and standard deviation (A) after all spectra: shape (ny, nx) each."""
+        return self.history.after(self.n_spectra)
+
+    @cached_property
+    def correlations(self) -> FloatArray:
+        """Pearson's r with the truth after each spectrum: shape (n,); NaN if it is not known."""
+        if self.truth is None:
+            return np.full(self.n_spectra, np.nan)
+        return self.history.correlations(self.truth)
+
+    @property
+    def n_initial(self) -> int:
+        """Number of spectra at points of the initial design."""
+        if "reason" not in self.decisions:
+            return 0
+        reasons = [str(reason) for reason in self.decisions["reason"].values]
+        initial = [reason.startswith("initial") for reason in reasons]
+        return min(sum(initial), self.n_spectra)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the run (s); up to the last spectrum if it has no end."""
+        begin = float(self.start["time"])
+        times = self.spectra["time"].values
+        last = float(np.max(times)) if len(times) else math.nan
+        return float(self.stop.get("time", last)) - begin
+
+
+def read_record(catalog: Any, uid: str) -> RunRecord:
+    """Read a run of the plan gp_sts, its survey and its truth.
+
+    Parameters
+    ----------
+    catalog : Catalog or tiled.client.container.Container
+        Where to look.
+    uid : str
+        The run; a `Catalog` also takes the first characters.
+
+    Returns
+    -------
+    RunRecord
+
+    Raises
+    ------
+    AnalysisError
+        There is no such run, or it is not one of gp_sts.
+    CatalogError
+        The run cannot be read.
+    """
+    try:
+        run = catalog[uid]
+    except KeyError as error:
+        why = error.args[0] if error.args and " " in str(error.args[0]) else f"no run {uid!r}"
+        raise AnalysisError(
+            f"The catalog cannot show the run: {why}. List the runs of the catalog for their uids."
+        ) from error
+    start, stop = dict(run.metadata["start"]), dict(run.metadata.get("stop") or {})
+    spectra, decisions = read_spectra(run), read_decisions(run)
+    history = build_history(start, spectra, decisions)
+    remarks = []
+    image = None
+    if start.get("survey"):
+        try:
+            image = read_survey(catalog[start["survey"]])
+        except (KeyError, CatalogError) as error:
+            reason = str(error) if isinstance(error, CatalogError) else "It is not in the catalog."
+            remarks.append(f"The survey image {start['survey']} cannot be shown. {reason}")
+    known = read_truth(catalog, start["uid"])
+    if known is not None and known.shape != (history.grid.ny, history.grid.nx):
+        remarks.append(
+            f"The truth in the catalog has shape {known.shape} and the map "
+            f"{(history.grid.ny, history.grid.nx)}, so they are not compared."
+        )
+        known = None
+    if not stop:
+        remarks.append("The run has no stop document: it is under way, or was broken off.")
+    bad = np.flatnonzero(~history.valid)
+    if len(bad):
+        numbers = ", ".join(str(index + 1) for index in bad)
+        remarks.append(f"Spectra without a finite figure of merit are not in the map: {numbers}.")
+    return RunRecord(
+        start,
+        stop,
+        spectra,
+        decisions,
+        history,
+        image,
+        known,
+        _settings(run),
+        tuple(remarks),
+    )
+
+
+def _settings(run: Any) -> tuple[InstrumentSetting, ...]:
+    base = run.base
+    if "baseline" not in base:
+        return ()
+    node = base["baseline"].base
+    if "internal" not in list(node):
+        return ()
+    specs = node.metadata.get("data_keys", {})
+    table = node["internal"].read().sort_values("seq_num")
+    settings = []
+    for key, spec in specs.items():
+        if key not in table.columns:
+            continue  # An array: settings that people compare are single values.
+        values = tuple(_plain(value) for value in table[key].tolist())
+        settings.append(InstrumentSetting(key, str(spec.get("units") or ""), values))
+    return tuple(settings)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        return value
+    return float(value) if isinstance(value, int | float) else str(value)

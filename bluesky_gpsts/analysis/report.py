@@ -1,0 +1,202 @@
+"""The report of a run: one HTML page with its figures, from the catalog alone."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bluesky_gpsts import __version__
+
+from . import curves, figures
+from .errors import AnalysisError
+from .page import Picture, page
+from .record import RunRecord, read_record
+from .style import png
+from .units import current_scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[RunRecord], "Figure"]
+
+FILE = "report.html"
+
+
+def write_report(
+    catalog: Any,
+    uid: str,
+    folder: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the report of a run of the plan gp_sts.
+
+    Parameters
+    ----------
+    catalog : Catalog or tiled.client.container.Container
+        Where the run, its survey and its truth are.
+    uid : str
+        The run; with a `Catalog`, its first characters will do.
+    folder : str or Path
+        Where to write ``report.html`` and the figures as PNG files; made if missing. Files of an
+        earlier report there are replaced.
+    progress : callable, optional
+        Called with the number of parts done and of all parts, after each.
+
+    Returns
+    -------
+    Path
+        The page: one file, figures embedded, nothing loaded from elsewhere.
+
+    Raises
+    ------
+    AnalysisError
+        There is no such run, it is not one of gp_sts, or the folder cannot be written; then no
+        report is left half-written.
+    CatalogError
+        The run cannot be read.
+    """
+    target = Path(folder)
+    _check_writable(target)
+    record = read_record(catalog, uid)
+    plan = _contents(record)
+    total = len(plan) + 1
+    pictures = []
+    for name, title, caption, draw in plan:
+        pictures.append(Picture(name, title, caption, png(draw(record))))
+        if progress is not None:
+            progress(len(pictures), total)
+    made = datetime.now().astimezone()
+    files = {f"{picture.name}.png": picture.png for picture in pictures}
+    # The page goes last: where it is, its figures are.
+    files[FILE] = page(record, pictures, made, __version__).encode("utf-8")
+    _write_all(target, files)
+    if progress is not None:
+        progress(total, total)
+    return target / FILE
+
+
+def _contents(record: RunRecord) -> list[tuple[str, str, str, Draw]]:
+    """Name, title, caption and function of each figure that this run has."""
+    contents: list[tuple[str, str, str, Draw]] = []
+    if record.survey is not None or record.n_spectra:
+        contents.append(
+            (
+                "survey",
+                "Where the spectra were taken",
+                "Circles carry the number of the spectrum; their colour goes from the first (dark) "
+                "to the last (bright)."
+                + (" Height is relative to its median." if record.survey is not None else ""),
+                figures.survey_figure,
+            )
+        )
+    if record.has_map:
+        contents.append(
+            (
+                "map",
+                "The map that the Gaussian process drew",
+                "Left: posterior mean of the figure of merit, the integral of dI/dV over the "
+                "window. Right: its standard deviation. Dots are the spectra.",
+                figures.map_figure,
+            )
+        )
+        if record.truth is not None:
+            contents.append(
+                (
+                    "truth",
+                    "The map against the truth",
+                    "The sample's own figure of merit, the posterior mean on the same colour "
+                    f"scale, and their difference. {_agreement(record)}",
+                    figures.truth_figure,
+                )
+            )
+        contents.append(_progress_part(record))
+    if record.n_spectra:
+        contents.append(
+            (
+                "spectra",
+                "The spectra",
+                "Left: all of them, coloured by figure of merit and averaged over "
+                f"{curves.SMOOTHED:.0%} of the bias range. Right: those with the highest, the "
+                "middle and the lowest figure of merit, as measured (faint) and averaged likewise. "
+                "Shaded: the bias window.",
+                curves.spectra_figure,
+            )
+        )
+    if record.has_map:
+        contents.append(
+            (
+                "hyperparameters",
+                "What the model learned",
+                "Hyperparameters of the Gaussian process after each spectrum: length scales along "
+                "the axes of the frame, standard deviation of the signal, and its prior mean.",
+                curves.hyperparameters_figure,
+            )
+        )
+    parts = curves.cycle_parts(record)
+    if parts and len(parts["rest"]):
+        contents.append(
+            (
+                "time",
+                "Where the time went",
+                "Left: time of each spectrum by part. Right: the same without the instrument, "
+                "that is what the computer added.",
+                curves.time_figure,
+            )
+        )
+    return contents
+
+
+def _progress_part(record: RunRecord) -> tuple[str, str, str, Draw]:
+    if record.truth is not None:
+        title = "How the map became right"
+        caption = (
+            "Pearson correlation of the posterior mean with the truth over all candidates, after "
+            f"each spectrum; the dashed line is at {curves.GOAL:g}."
+        )
+    else:
+        title = "How the map became certain"
+        caption = "Posterior standard deviation, averaged over all candidates, after each spectrum."
+    return "progress", title, caption, curves.progress_figure
+
+
+def _agreement(record: RunRecord) -> str:
+    assert record.truth is not None
+    mean, _ = record.final_maps
+    error = float(np.sqrt(np.nanmean((mean - record.truth) ** 2)))
+    return f"The root mean square of the difference is {current_scale(error).show(error)}."
+
+
+def _cannot_write(folder: Path, error: OSError) -> AnalysisError:
+    return AnalysisError(
+        f"The report cannot be written to {folder} ({error.strerror or error}); name a folder that "
+        "can be written."
+    )
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before the work is done, not after."""
+    probe = folder / f".{FILE}.{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def _write_all(folder: Path, files: dict[str, bytes]) -> None:
+    """Write every file under another name first, so that none is ever there in part."""
+    waiting = {name: folder / f".{name}.{os.getpid()}.tmp" for name in files}
+    try:
+        for name, content in files.items():
+            waiting[name].write_bytes(content)
+        for name, temporary in waiting.items():
+            os.replace(temporary, folder / name)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    finally:
+        for temporary in waiting.values():
+            temporary.unlink(missing_ok=True)
