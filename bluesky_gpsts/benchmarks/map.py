@@ -80,7 +80,7 @@ def _one(what: str, seed: int) -> tuple[float, float]:
         optimizer = MapOptimizer(grid, acquisition="weighted", seed=seed, max_points=SPECTRA)
         cycles: list[float] = []
 
-        def collect(name: str, document: dict[str, Any]) -> None:
+        def collect(name: str, document: Any) -> None:
             data = document.get("data", {})
             if name == "event" and "seconds_cycle" in data:
                 cycles.append(data["seconds_cycle"] - data["seconds_instrument"])
