@@ -77,6 +77,8 @@ def survey(
         "detectors": [scan.name],
         "instrument": stm.name,
         "frame": frame_metadata(stm),
+        # Without it BestEffortCallback looks for a motor, and then in every later run too.
+        "hints": {"dimensions": [(["time"], "survey")]},
         "columns": {
             "forward": scan.forward.name,
             "backward": scan.backward.name,
