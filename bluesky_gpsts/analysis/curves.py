@@ -196,7 +196,9 @@ def progress_figure(record: RunRecord) -> "Figure":
     else:
         found = history.mean_stds()
         level = current_scale(found)
-        axes.plot(counts, level.factor * found, **style)
+        # One value alone has no spread, so that what the model expects around it means nothing.
+        first = 1 if len(found) > 1 else 0
+        axes.plot(counts[first:], level.factor * found[first:], **style)
         axes.set(title="Uncertainty of the map", ylabel=f"Mean posterior std ({level.unit})")
         axes.set_ylim(bottom=0)
         last = level.factor * found[-1]
@@ -276,17 +278,13 @@ _LABELS = {"instrument": "instrument", "deciding": "deciding", "rest": "writing 
 
 def _stack(axes: "Axes", factor: float, parts: dict[str, FloatArray]) -> None:
     bottom = np.zeros(len(next(iter(parts.values()))))
-    numbers = np.arange(1, len(bottom) + 1)
+    edges = np.arange(len(bottom) + 1) + 0.5
     for name, values in parts.items():
-        axes.bar(
-            numbers,
-            factor * values,
-            width=0.82,
-            bottom=bottom,
-            color=_COLOURS[name],
-            label=_LABELS[name],
+        top = bottom + factor * values
+        axes.stairs(
+            top, edges, baseline=bottom, fill=True, color=_COLOURS[name], label=_LABELS[name]
         )
-        bottom = bottom + factor * values
+        bottom = top
 
 
 def _highlights(merits: FloatArray) -> list[int]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_NUMBERED = 150
+NUMBERED = 150
 """Up to this many points carry their numbers."""
 
 _ABOVE = 6
@@ -67,14 +67,15 @@ def survey_figure(record: RunRecord) -> "Figure":
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(7.6, 6.0)
+    frame = record.history.grid if record.survey is None else _survey_frame(record.survey)
+    # Points without numbers need a second colour bar.
+    wide = record.survey is not None and record.n_spectra > NUMBERED
+    figure = new_figure(9.0 if wide else 7.6, _height(frame, 6.2))
     axes = figure.add_subplot()
-    frame = record.history.grid
     if record.survey is None:
         axes.set_title("Spectra in the order taken (no survey image)")
         _limit(axes, frame)
     else:
-        frame = _survey_frame(record.survey)
         images = ("topography", "forward", "backward")
         name = next(image for image in images if image in record.survey)
         height = PM.factor * record.survey[name].values
@@ -160,7 +161,7 @@ def truth_figure(record: RunRecord) -> "Figure":
     difference = mean - truth
     size = float(np.nanpercentile(np.abs(difference), 99.8)) or 1.0
     grid = record.history.grid
-    figure = new_figure(12.6, _height(grid, 3.75))
+    figure = new_figure(11.6, _height(grid, 3.5))
     panels = figure.subplots(1, 3)
     parts: tuple[tuple[str, FloatArray, str, tuple[float, float], str], ...] = (
         ("Truth", truth, MEAN_MAP, (low, high), "Figure of merit"),
@@ -216,7 +217,7 @@ def _ordered_points(axes: "Axes", record: RunRecord, frame: Grid) -> None:
         return
     points = places(frame, record.history.x, record.history.y)
     numbers = np.arange(1, count + 1)
-    numbered = count <= _NUMBERED
+    numbered = count <= NUMBERED
     # Circles shrink so that many points leave the image visible.
     size = float(np.clip(1400 / np.sqrt(count), 100, 190)) if numbered else 18.0
     dots = axes.scatter(
@@ -233,7 +234,7 @@ def _ordered_points(axes: "Axes", record: RunRecord, frame: Grid) -> None:
         clip_on=False,
     )
     if not numbered:
-        colour_bar(axes, dots, "Number of the spectrum")
+        colour_bar(axes, dots, "Number of the spectrum", 0 if record.survey is None else 1)
         return
     for number, (x, y) in zip(numbers, points, strict=True):
         dark = (number - 1) / max(count - 1, 1) < 0.6

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from bluesky_gpsts.surrogate import Grid, Prior, noise_variances, posterior_maps
 from bluesky_gpsts.surrogate.kernels import get_kernel
 from bluesky_gpsts.surrogate.scaling import Scaling
+from bluesky_gpsts.surrogate.threads import single_thread
 
 from .errors import AnalysisError
 
@@ -43,8 +44,10 @@ class MapHistory:
     hyperparameters : ndarray, shape (n, 4)
         Row k-1 is for the map after k spectra: signal variance (A^2), lengths along the frame's
         axes (m), prior mean (A).
+    default_noise : ndarray, shape (n,)
+        Noise variance (A^2) that went with them, for outcomes without one.
     trained : ndarray of bool, shape (n,)
-        Whether those had been trained by then.
+        Whether the hyperparameters had been trained by then.
     """
 
     grid: Grid
@@ -54,6 +57,7 @@ class MapHistory:
     values: FloatArray
     variances: FloatArray
     hyperparameters: FloatArray
+    default_noise: FloatArray
     trained: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -67,8 +71,7 @@ class MapHistory:
     def noise(self, k: int) -> FloatArray:
         """Noise variances (A^2) of the valid ones among the first k spectra."""
         chosen = self.valid[:k]
-        default = Scaling.of(self.values[:k][chosen], RELATIVE_NOISE).default_variance
-        return noise_variances(self.variances[:k][chosen], default)
+        return noise_variances(self.variances[:k][chosen], float(self.default_noise[k - 1]))
 
     def after(self, k: int) -> tuple[FloatArray, FloatArray]:
         """Map after the first k spectra.
@@ -99,15 +102,16 @@ class MapHistory:
                 f"None of the first {k} spectra has a finite figure of merit, so there is no map; "
                 "look at the spectra themselves."
             )
-        return posterior_maps(
-            self.grid,
-            self.x[:k][chosen],
-            self.y[:k][chosen],
-            self.values[:k][chosen],
-            self.noise(k),
-            self.hyperparameters[k - 1],
-            self.kernel,
-        )
+        with single_thread():
+            return posterior_maps(
+                self.grid,
+                self.x[:k][chosen],
+                self.y[:k][chosen],
+                self.values[:k][chosen],
+                self.noise(k),
+                self.hyperparameters[k - 1],
+                self.kernel,
+            )
 
     def correlations(self, truth: npt.ArrayLike) -> FloatArray:
         """Pearson's r between the map and the truth after each spectrum.
@@ -136,13 +140,14 @@ class MapHistory:
             )
         here = np.isfinite(known.ravel())
         wanted = _direction(known.ravel()[here])
-        return np.array(
-            [float(_direction(mean[here]) @ wanted) for mean, _ in self.steps()], dtype=float
-        )
+        with single_thread():
+            found = [float(_direction(mean[here]) @ wanted) for mean, _ in self.steps()]
+        return np.array(found, dtype=float)
 
     def mean_stds(self) -> FloatArray:
         """Posterior standard deviation (A), averaged over the map, after each spectrum: (n,)."""
-        return np.array([float(std.mean()) for _, std in self.steps()], dtype=float)
+        with single_thread():
+            return np.array([float(std.mean()) for _, std in self.steps()], dtype=float)
 
     def steps(self) -> Iterator[tuple[FloatArray, FloatArray]]:
         """Go through the maps after 1, 2, ... n spectra.
@@ -249,37 +254,58 @@ def build_history(
         variances = np.full(len(values), np.nan)
     x, y = spectra["x"].values, spectra["y"].values
     valid = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
-    hyperparameters, trained = _hyperparameters(grid, values, valid, decisions)
     kernel = str(start.get("kernel", "matern-5/2"))
-    return MapHistory(grid, kernel, x, y, values, variances, hyperparameters, trained)
+    models = _models(grid, values, valid, decisions)
+    return MapHistory(grid, kernel, x, y, values, variances, *models)
 
 
-def _hyperparameters(
+def _models(
     grid: Grid, values: FloatArray, valid: npt.NDArray[np.bool_], decisions: "xr.Dataset"
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Hyperparameters of the model that had the first k spectra, for each k.
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Hyperparameters, default noise, and whether trained, of the model after k spectra.
 
     The decision with n_data = k, the next one, recorded them. Where there is none (the end of a
     run, a batch of initial points), those of the latest decision before are the best known.
     """
-    known: dict[int, tuple[FloatArray, bool]] = {}
-    if "hyperparameters" in decisions:
-        trained = decisions["trained"].values if "trained" in decisions else None
-        for row, vector in enumerate(decisions["hyperparameters"].values):
-            if np.isfinite(vector).all():
-                is_trained = True if trained is None else bool(trained[row])
-                known[int(decisions["n_data"].values[row])] = (vector, is_trained)
+    known = _recorded(decisions)
     vectors = np.full((len(values), 4), np.nan)
-    flags = np.zeros(len(values), dtype=bool)
+    noise = np.full(len(values), np.nan)
+    trained = np.zeros(len(values), dtype=bool)
     counts = np.cumsum(valid)
     for k in range(1, len(values) + 1):
         count = int(counts[k - 1])
+        if not count:
+            continue
+        so_far = values[:k][valid[:k]]
         earlier = [n for n in known if n <= count]
         if earlier:
-            vectors[k - 1], flags[k - 1] = known[max(earlier)]
-        elif count:
-            vectors[k - 1] = _untrained(grid, values[:k][valid[:k]])
-    return vectors, flags
+            vectors[k - 1], noise[k - 1], trained[k - 1] = known[max(earlier)]
+        else:
+            vectors[k - 1] = _untrained(grid, so_far)
+        if np.isnan(noise[k - 1]):
+            noise[k - 1] = Scaling.of(so_far, RELATIVE_NOISE).default_variance
+    return vectors, noise, trained
+
+
+def _recorded(decisions: "xr.Dataset") -> dict[int, tuple[FloatArray, float, bool]]:
+    """What decisions recorded of the model, by the number of outcomes that it had."""
+    if "hyperparameters" not in decisions:
+        return {}
+    count = decisions.sizes["decision"]
+
+    def column(name: str) -> FloatArray:
+        values = decisions[name].values if name in decisions else np.full(count, np.nan)
+        return np.asarray(values, dtype=float)
+
+    n_data, noise, trained = (
+        column(name) for name in ("n_data", "default_noise_variance", "trained")
+    )
+    vectors = np.asarray(decisions["hyperparameters"].values, dtype=float)
+    return {
+        int(n_data[row]): (vectors[row], float(noise[row]), bool(trained[row] != 0))
+        for row in range(count)
+        if np.isfinite(vectors[row]).all() and np.isfinite(n_data[row])
+    }
 
 
 def _untrained(grid: Grid, values: FloatArray) -> FloatArray:

@@ -81,13 +81,14 @@ def write_report(
 def _contents(record: RunRecord) -> list[tuple[str, str, str, Draw]]:
     """Name, title, caption and function of each figure that this run has."""
     contents: list[tuple[str, str, str, Draw]] = []
+    numbered = record.n_spectra <= figures.NUMBERED
     if record.survey is not None or record.n_spectra:
         contents.append(
             (
                 "survey",
                 "Where the spectra were taken",
-                "Circles carry the number of the spectrum; their colour goes from the first (dark) "
-                "to the last (bright)."
+                ("Points carry the number of their spectrum. " if numbered else "")
+                + "Their colour goes from the first (dark) to the last (bright)."
                 + (" Height is relative to its median." if record.survey is not None else ""),
                 figures.survey_figure,
             )

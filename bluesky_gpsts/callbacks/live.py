@@ -43,6 +43,7 @@ class _Run:
     curves: dict[int, FloatArray] = field(default_factory=dict)
     bias: FloatArray = field(default_factory=lambda: _EMPTY)
     hyperparameters: FloatArray | None = None
+    default_noise: float = np.nan
 
     def take_spectrum(self, number: int, data: Mapping[str, Any]) -> None:
         """Note a spectrum; one taken again after a pause replaces the first."""
@@ -79,6 +80,7 @@ class _Run:
             bias=self.bias,
             curves=tuple(self.curves.values()),
             hyperparameters=self.hyperparameters,
+            default_noise=self.default_noise,
         )
 
 
@@ -162,6 +164,7 @@ class LiveMap(QtAwareCallback):
             if np.isfinite(vector).all():
                 with self._lock:
                     run.hyperparameters = vector
+                    run.default_noise = float(doc["data"].get("default_noise_variance", np.nan))
         elif self._pending_survey is not None:
             self._take_survey(doc["data"])
         return doc

@@ -19,7 +19,7 @@ PREVIEW = 64
 """Pixels of the preview along the longer side of the frame."""
 
 _RELATIVE_NOISE = 0.03
-_NM, _PA, _NS = 1e9, 1e12, 1e9
+_NM, _PA, _PS = 1e9, 1e12, 1e12
 _INK, _BLUE, _FAINT, _WINDOW = "#22272e", "#0072B2", "#9aa4af", "#E69F00"
 
 
@@ -63,6 +63,8 @@ class Snapshot:
         dI/dV (A/V) of the last spectra.
     hyperparameters : ndarray of shape (4,) or None
         Latest that a decision recorded; None before.
+    default_noise : float
+        Noise variance (A^2) that went with them, for outcomes without one; NaN if not recorded.
     """
 
     title: str
@@ -77,6 +79,7 @@ class Snapshot:
     bias: FloatArray
     curves: tuple[FloatArray, ...]
     hyperparameters: FloatArray | None
+    default_noise: float
 
     def maps(self) -> tuple[FloatArray, FloatArray] | None:
         """Posterior mean and standard deviation (A) on the preview; None while undefined."""
@@ -84,7 +87,9 @@ class Snapshot:
         if self.hyperparameters is None or not valid.any():
             return None
         values = self.values[valid]
-        default = Scaling.of(values, _RELATIVE_NOISE).default_variance
+        default = self.default_noise
+        if not np.isfinite(default):
+            default = Scaling.of(values, _RELATIVE_NOISE).default_variance
         return posterior_maps(
             self.grid,
             self.x[valid],
@@ -134,7 +139,7 @@ class Panels:
                 vmin=low,
                 vmax=high,
             )
-            figure.colorbar(image, ax=survey, label="Height (pm)", fraction=0.046)
+            _colour_bar(survey, image, "Height (pm)")
         else:
             left, right, bottom, top = _extent(self._frame)
             survey.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", facecolor="#f4f6f8")
@@ -149,16 +154,18 @@ class Panels:
                 (std, "Posterior std (pA)", "cividis"),
             )
         ]
-        self._earlier = LineCollection([], colors=_FAINT, linewidths=0.5, alpha=0.25)
+        self._earlier = LineCollection([], colors=_FAINT, linewidths=0.6, alpha=0.4)
         spectrum.add_collection(self._earlier)
         (self._latest,) = spectrum.plot([], [], color=_BLUE, lw=1.2)
         if first.window is not None:
             spectrum.axvspan(*first.window, color=_WINDOW, alpha=0.13, lw=0)
-        spectrum.set(xlabel="Bias (V)", ylabel="dI/dV (nS)")
+        spectrum.set(xlabel="Bias (V)", ylabel="dI/dV (pS)")
         spectrum.spines[["top", "right"]].set_visible(False)
         self._spectrum = spectrum
         for axes in (survey, mean, std):
             axes.set(xlabel="x (nm)", ylabel="y (nm)")
+            # Most of the time of a drawing goes into the labels of ticks.
+            axes.locator_params(nbins=4)
         for axes in (survey, mean, std, spectrum):
             axes.title.set_fontsize(9)
             axes.tick_params(labelsize=7)
@@ -195,7 +202,7 @@ class Panels:
         image = axes.imshow(
             np.full((grid.ny, grid.nx), np.nan), cmap=cmap, extent=_extent(grid), origin="lower"
         )
-        self.figure.colorbar(image, ax=axes, fraction=0.046)
+        _colour_bar(axes, image)
         dots = axes.scatter(
             [], [], s=7, c="white", edgecolors=_INK, linewidths=0.4, clip_on=False, zorder=3
         )
@@ -207,7 +214,7 @@ class Panels:
 
     def _show_spectra(self, snapshot: Snapshot) -> None:
         bias = snapshot.bias
-        curves = [_NS * curve for curve in snapshot.curves if len(curve) == len(bias)]
+        curves = [_PS * curve for curve in snapshot.curves if len(curve) == len(bias)]
         if not curves:
             return
         self._earlier.set_segments([np.column_stack([bias, curve]) for curve in curves[:-1]])
@@ -220,6 +227,14 @@ class Panels:
         number = len(snapshot.values)
         latest = f": {_PA * snapshot.values[-1]:.3g} pA" if len(snapshot.values) else ""
         self._spectrum.set_title(f"Spectrum {number}{latest}", fontsize=9)
+
+
+def _colour_bar(axes: "Axes", image: Any, label: str = "") -> None:
+    figure: Any = axes.figure
+    bar = figure.colorbar(image, ax=axes, fraction=0.046)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(label, fontsize=8)
 
 
 def _extent(grid: Grid) -> tuple[float, float, float, float]:

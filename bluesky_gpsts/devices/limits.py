@@ -18,6 +18,11 @@ _LARGEST = {
 }
 
 
+def _slack(limit: float, direction: int) -> float:
+    """`limit` and the little that the controller's 32 bits may add to a value at the limit."""
+    return limit + direction * 1e-6 * abs(limit) if math.isfinite(limit) else limit
+
+
 class LimitError(ValueError):
     """A value lies outside what this instrument allows; nothing was written."""
 
@@ -89,7 +94,7 @@ class Limits:
             If it does not, or is not a finite number.
         """
         number = float(value)
-        if not math.isfinite(number) or not low <= number <= high:
+        if not (math.isfinite(number) and _slack(low, -1) <= number <= _slack(high, 1)):
             raise LimitError(
                 f"{what} of {number:g} {unit} is refused: this instrument allows "
                 f"{low:g} to {high:g} {unit}"
@@ -99,7 +104,7 @@ class Limits:
     def check_bias(self, bias: float, feedback: bool = False) -> float:
         """Return a bias (V) that may be set; with `feedback` on it may not be near zero."""
         self.check("a bias", bias, "V", *self.bias)
-        if feedback and abs(bias) < self.smallest_bias:
+        if feedback and abs(bias) < _slack(self.smallest_bias, -1):
             raise LimitError(
                 f"a bias of {bias:g} V is refused while the feedback is on (it would drive the "
                 f"tip into the sample): keep {self.smallest_bias:g} V or more, or switch the "
@@ -151,7 +156,8 @@ class Limits:
 
 SIMULATOR_LIMITS = Limits(
     bias=(-5.0, 5.0),
-    smallest_bias=5e-3,
+    # Over a semiconductor's band gap the feedback brings the tip within 0.2 nm at this bias.
+    smallest_bias=20e-3,
     bias_step=50e-3,
     bias_slew=100.0,
     setpoint=(0.5e-12, 2e-9),

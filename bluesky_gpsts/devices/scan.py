@@ -29,6 +29,23 @@ class FrameSignal(SettingSignal):
         limits_of(self).check_frame(Frame(*values), (reach[0], reach[1]))
 
 
+class LineTime(SettingSignal):
+    """Time for a line; the speed follows, so that the two agree whichever the controller takes."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            group="scan_speed",
+            units="s",
+            check=lambda limits, v: limits.check("a line time", v, "s", 1e-3, 1e4),
+            **kwargs,
+        )
+
+    def _change(self, values: list[Any], number: float) -> None:
+        values[self.index - 2] *= values[self.index] / max(number, 1e-3)
+        values[self.index] = number
+        values[5] = values[0] / values[1]
+
+
 class Scan(Device):
     """The controller's scan module: a trigger takes one image of the frame.
 
@@ -46,8 +63,8 @@ class Scan(Device):
     angle = Cpt(FrameSignal, index=4, units="deg", precision=2, kind="config")
     pixels = Cpt(SettingSignal, group="buffer", index=1, whole=True, kind="config")
     lines = Cpt(SettingSignal, group="buffer", index=2, whole=True, kind="config")
-    line_time = Cpt(SettingSignal, group="scan_speed", index=2, units="s", kind="config")
-    line_time_backward = Cpt(SettingSignal, group="scan_speed", index=3, units="s", kind="config")
+    line_time = Cpt(LineTime, index=2, kind="config")
+    line_time_backward = Cpt(LineTime, index=3, kind="config")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._image: Operation | None = None

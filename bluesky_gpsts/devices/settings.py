@@ -39,6 +39,11 @@ def _scan_props(values: Sequence[Any]) -> list[Any]:
     return [_on_off(continuous), 0, 0, series, comment, modules, 0]
 
 
+def _scan_speed(values: Sequence[Any]) -> list[Any]:
+    # What stays constant when the frame changes counts from 0 in Get and from 1 in Set.
+    return [*values[:4], 0, values[5]]
+
+
 @dataclass(frozen=True)
 class Setting:
     """A group of values that one command reads and one command writes.
@@ -80,7 +85,7 @@ SETTINGS = {
     "frame": Setting("Scan.FrameGet", "Scan.FrameSet"),
     "buffer": Setting("Scan.BufferGet", "Scan.BufferSet"),
     "scan_props": Setting("Scan.PropsGet", "Scan.PropsSet", to_request=_scan_props),
-    "scan_speed": Setting("Scan.SpeedGet", "Scan.SpeedSet"),
+    "scan_speed": Setting("Scan.SpeedGet", "Scan.SpeedSet", to_request=_scan_speed),
     "tip_speed": Setting("FolMe.SpeedGet", "FolMe.SpeedSet"),
     "sweep_limits": Setting("BiasSpectr.LimitsGet", "BiasSpectr.LimitsSet"),
     "sweep_props": Setting("BiasSpectr.PropsGet", "BiasSpectr.PropsSet", to_request=_sweep_props),

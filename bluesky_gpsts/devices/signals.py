@@ -134,7 +134,7 @@ class SettingSignal(Quantity):
     ) -> None:
         if whole:
             kwargs.setdefault("precision", 0)
-        super().__init__(value=0 if whole else 0.0, **kwargs)
+        super().__init__(value=0.0, **kwargs)
         self.group = SETTINGS[group]
         self.index = index
         self.whole = whole
@@ -143,9 +143,9 @@ class SettingSignal(Quantity):
     def get(self, **kwargs: Any) -> float:
         """Value as the controller has it now."""
         value = self.group.read(link_of(self).main)[self.index]
-        self._readback = int(value) if self.whole else float(value)
+        self._readback = float(value)
         self._metadata["timestamp"] = time.time()
-        return float(self._readback)
+        return float(value)
 
     def set(self, value: Any, **kwargs: Any) -> Status:
         """Write the value in the background."""
@@ -170,10 +170,14 @@ class SettingSignal(Quantity):
     def _write(self, number: float) -> None:
         client = link_of(self).main
         values = list(self.group.read(client))
-        values[self.index] = number
+        self._change(values, number)
         self._refuse(values)
         self.group.write(client, values)
         self._confirm(number)
+
+    def _change(self, values: list[Any], number: float) -> None:
+        """Put the new value into the group."""
+        values[self.index] = number
 
     def _refuse(self, values: list[Any]) -> None:
         """Raise LimitError if the group may not be written with `values`."""
@@ -189,7 +193,7 @@ class SettingSignal(Quantity):
                 f"{self.name} was set to {number:g} {self.units} and the controller "
                 f"made it {effective:g}; choose a value that it can keep"
             )
-        old, self._readback = self._readback, number
+        old, self._readback = self._readback, float(number)
         self._metadata["timestamp"] = time.time()
         self._run_subs(
             sub_type=self.SUB_VALUE,

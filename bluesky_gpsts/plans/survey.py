@@ -89,20 +89,16 @@ def survey(
 
     @bpp.stage_decorator([stm])
     def staged() -> Generator[Msg, Any, str]:
-        yield from plain_errors(
-            bps.mv(
-                scan.pixels,
-                pixels,
-                scan.lines,
-                lines,
-                scan.line_time,
-                line_time,
-                scan.line_time_backward,
-                line_time,
-            )
-        )
+        yield from plain_errors(prepare())
         uid: str = yield from bpp.run_wrapper(plain_errors(image()), md=metadata)
         return uid
+
+    def prepare() -> Generator[Msg, Any, None]:
+        # One after the other, so that the first error is the one that is told.
+        yield from bps.mv(scan.pixels, pixels)
+        yield from bps.mv(scan.lines, lines)
+        yield from bps.mv(scan.line_time, line_time)
+        yield from bps.mv(scan.line_time_backward, line_time)
 
     def image() -> Generator[Msg, Any, None]:
         yield from bps.checkpoint()

@@ -1,6 +1,6 @@
 """Runs over a simulated sample, as the documents that the real plans emit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from bluesky_gpsts.physics import Junction, build_surface, sharp, window_sum
 from bluesky_gpsts.surrogate import Grid, MapOptimizer
 
 Documents = list[tuple[str, dict[str, Any]]]
+Keep = Callable[[Documents], str]
 
 POINT_ROLES = {
     "x": "m",
@@ -31,6 +32,7 @@ DECISION_KEYS = (
     "acquisition_value",
     "posterior_mean",
     "posterior_std",
+    "default_noise_variance",
     "n_data",
     "trained",
     "seconds_deciding",
@@ -247,6 +249,7 @@ def _measure(
             "posterior_mean": decision.posterior_mean,
             "posterior_std": decision.posterior_std,
             "hyperparameters": decision.hyperparameters,
+            "default_noise_variance": decision.default_noise_variance,
             "n_data": float(decision.n_data),
             "trained": float(decision.trained),
             "reason": "initial" if decision.reason == "initial design" else decision.reason,

@@ -1,18 +1,23 @@
 """One embedded catalog with a few runs for all tests of the analysis."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from analysis_runs import Documents, Experiment, gp_sts_run, survey_run, truth_run  # noqa: E402
+from analysis_runs import (  # noqa: E402
+    Documents,
+    Experiment,
+    Keep,
+    gp_sts_run,
+    survey_run,
+    truth_run,
+)
 
 from bluesky_gpsts.catalog import Catalog, open_catalog  # noqa: E402
-
-Keep = Callable[[Documents], str]
 
 
 @pytest.fixture(scope="session")

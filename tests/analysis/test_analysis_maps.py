@@ -37,7 +37,7 @@ def datasets(documents: list[tuple[str, dict[str, Any]]]) -> tuple[dict[str, Any
     }
     decisions = {
         key: ("decision", np.array([data[key] for data in events["decisions"]]))
-        for key in ("n_data", "trained", "reason")
+        for key in ("n_data", "trained", "reason", "default_noise_variance")
     }
     vectors = np.array([data["hyperparameters"] for data in events["decisions"]])
     decisions["hyperparameters"] = (("decision", "hyperparameter"), vectors)  # type: ignore[assignment]
@@ -56,8 +56,10 @@ def test_correlations_are_those_of_the_maps(
     found = correlations(run, truth)
     assert found.shape == (experiment.n_spectra,)
     assert np.isnan(found[0])
+    history = history_of(run)
+    np.testing.assert_array_equal(maps_after(run, 7)[0], history.after(7)[0])
     for k in range(2, experiment.n_spectra + 1):
-        mean, _ = maps_after(run, k)
+        mean, _ = history.after(k)
         assert found[k - 1] == pytest.approx(
             np.corrcoef(mean.ravel(), truth.ravel())[0, 1], abs=1e-9
         )
@@ -92,9 +94,8 @@ def test_the_map_is_that_of_the_optimizer() -> None:
     _, optimizer = history_without_catalog(replace(experiment, n_spectra=11))
     mean, std = history.after(11)
     scale = np.abs(optimizer.mean_map()).max()
-    # The noise follows the range of all values, the optimizer's that at its last training.
-    np.testing.assert_allclose(mean, optimizer.mean_map(), rtol=0, atol=0.02 * scale)
-    np.testing.assert_allclose(std, optimizer.std_map(), rtol=0, atol=0.02 * scale)
+    np.testing.assert_allclose(mean, optimizer.mean_map(), rtol=0, atol=1e-8 * scale)
+    np.testing.assert_allclose(std, optimizer.std_map(), rtol=0, atol=1e-6 * scale)
     np.testing.assert_allclose(history.hyperparameters[10], optimizer.hyperparameters, rtol=1e-12)
 
 

@@ -1,0 +1,6 @@
+"""The runs of the analysis' tests serve the callbacks too."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))

@@ -1,0 +1,263 @@
+"""The controller goes back to what it was, feedback last; or else the tip is withdrawn."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bluesky_gpsts.devices import LimitError, electronics
+from bluesky_gpsts.devices.settings import SETTINGS, read_settings
+from bluesky_gpsts.nanonis import Client, CommandTimeout, NanonisError
+from bluesky_gpsts.nanonis.commands import RELEASES
+from bluesky_gpsts.nanonis.files import Frame
+from bluesky_gpsts.simulator import Fault
+
+SETS = {setting.set for setting in SETTINGS.values()}
+
+
+def change_everything(bench: Any) -> None:
+    """Leave no setting that a plan may change as it was, and the feedback off at another bias."""
+    stm = bench.stm
+    stm.scan.set(Frame(1e-9, -1e-9, 4e-9, 5e-9, 12.0)).wait(timeout=10)
+    for signal, value in (
+        (stm.scan.pixels, 48),
+        (stm.scan.line_time, 0.3),
+        (stm.tip.speed, 7e-9),
+        (stm.spectroscopy.start, 0.9),
+        (stm.spectroscopy.points, 55),
+        (stm.spectroscopy.z_offset, -1e-11),
+        (stm.spectroscopy.integration, 0.033),
+        (stm.lock_in.on, 1),
+        (stm.lock_in.amplitude, 0.011),
+        (stm.lock_in.frequency, 811.0),
+        (stm.lock_in.phase, 12.0),
+        (stm.z_controller.p_gain, 8e-12),
+        (stm.z_controller.setpoint, 6e-11),
+        (stm.bias, -0.7),
+        (stm.z_controller.feedback, 0),
+    ):
+        signal.put(value)
+    bench.client.call("BiasSpectr.ChsSet", [0])
+    bench.client.call("BiasSpectr.AdvPropsSet", 2, 2, 1, 1)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_unstage_restores_everything_with_feedback_last(
+    make_bench: Callable[..., Any], release: int
+) -> None:
+    bench = make_bench(protocol_release=release)
+    original = bench.state()
+    bench.stm.stage()
+    change_everything(bench)
+    assert bench.state() != original
+    bench.server.commands.clear()
+    bench.stm.unstage()
+    writes = bench.server.writes
+    assert bench.state() == original
+    assert writes[-1] == "ZCtrl.OnOffSet"
+    first_bias = writes.index("Bias.Set")
+    last_setting = max(
+        place
+        for place, name in enumerate(writes)
+        if name in SETS - {"Bias.Set", "ZCtrl.SetpntSet", "ZCtrl.OnOffSet"}
+    )
+    assert last_setting < first_bias < writes.index("ZCtrl.SetpntSet") < len(writes) - 1
+    assert writes.count("ZCtrl.OnOffSet") == 1
+    assert bench.simulator.truth.crashes == 0
+
+
+def test_every_group_of_settings_is_restored(bench: Any) -> None:
+    snapshot = read_settings(bench.client)
+    assert set(snapshot) == set(SETTINGS)
+    bench.stm.stage()
+    change_everything(bench)
+    changed = read_settings(bench.client)
+    same = {
+        name
+        for name in SETTINGS
+        if [str(value) for value in changed[name]] == [str(value) for value in snapshot[name]]
+    }
+    assert same == {"scan_props"}, "the test must change every group for the next line to count"
+    bench.stm.unstage()
+    restored = read_settings(bench.client)
+    for name in SETTINGS:
+        assert [str(v) for v in restored[name]] == [str(v) for v in snapshot[name]], name
+
+
+def test_nothing_is_written_where_nothing_changed(bench: Any) -> None:
+    bench.stm.stage()
+    bench.server.commands.clear()
+    bench.stm.unstage()
+    restored = {name for name in bench.server.writes if name in SETS}
+    assert restored == set(), "a setting that is as it was is left alone"
+
+
+def test_feedback_that_was_off_stays_off(bench: Any) -> None:
+    bench.client.call("ZCtrl.OnOffSet", 0)
+    original = bench.state()
+    bench.stm.stage()
+    bench.stm.bias.put(-0.5)
+    bench.stm.unstage()
+    assert bench.state() == original
+    assert "ZCtrl.OnOffSet" not in bench.server.writes[1:]
+
+
+def test_modules_are_stopped_first(bench: Any, until: Any) -> None:
+    stm = bench.stm
+    original = bench.state()
+    stm.stage()
+    stm.spectroscopy.points.put(32)
+    bench.hold_sweep()
+    status = stm.spectroscopy.trigger()
+    until(lambda: bench.controller.sweeps == 1, "the sweep")
+    bench.server.commands.clear()
+    stm.unstage()
+    assert bench.server.writes[0] == "BiasSpectr.Stop"
+    assert status.exception(timeout=30) is None, "whoever unstages knows that it was stopped"
+    assert bench.state() == original
+
+    stm.stage()
+    bench.hold_image()
+    status = stm.scan.trigger()
+    bench.server.commands.clear()
+    stm.unstage()
+    assert bench.server.writes[0] == "Scan.Action"
+    assert status.exception(timeout=30) is None
+    assert bench.state() == original
+
+
+def test_image_of_the_operator_is_stopped_too(bench: Any) -> None:
+    """What the controller does matters, not what this program thinks it does."""
+    original = bench.state()
+    bench.stm.stage()
+    bench.hold_image()
+    bench.client.call("Scan.Action", 0, 1)
+    bench.stm.unstage()
+    assert bench.state() == original
+
+
+@pytest.mark.parametrize("role", ["main", "data", "emergency"])
+def test_broken_connection_is_opened_again_and_all_restored(bench: Any, role: str) -> None:
+    original = bench.state()
+    bench.stm.stage()
+    change_everything(bench)
+    getattr(bench.stm.link, role).close()
+    bench.stm.unstage()
+    assert bench.state() == original
+    assert bench.stm.link.connected
+
+
+def quick(bench: Any) -> None:
+    link = bench.stm.link
+    link.main.timeout = link.data.timeout = link.emergency.timeout = 0.2
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        "BiasSpectr.StatusGet",
+        "Scan.FrameSet",
+        "Bias.Set",
+        "ZCtrl.OnOffSet",
+    ],
+)
+def test_controller_that_does_not_answer_gets_nothing_but_withdraw(bench: Any, silent: str) -> None:
+    quick(bench)
+    bench.stm.stage()
+    change_everything(bench)
+    bench.server.commands.clear()
+    bench.simulator.inject(Fault("silence", silent, times=2))
+    with pytest.raises(CommandTimeout, match=silent):
+        bench.stm.unstage()
+    writes = bench.server.writes
+    assert writes[-1] == "ZCtrl.Withdraw"
+    after = writes[writes.index(silent) + 1 :] if silent in writes else writes
+    assert after == ["ZCtrl.Withdraw"]
+    assert bench.controller.tip.feedback is False
+    bench.server.commands.clear()
+    bench.stm.unstage()
+    assert bench.server.writes == [], "and nothing later either"
+
+
+def test_module_that_does_not_stop_means_withdraw(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.stm.stage()
+    bench.stm.lock_in.amplitude.put(0.02)
+    bench.hold_image()
+    bench.client.call("Scan.Action", 0, 1)
+    monkeypatch.setattr(bench.controller, "stop_scan", lambda t: None)
+    bench.server.commands.clear()
+    with pytest.raises(TimeoutError, match="goes on scanning or sweeping"):
+        bench.stm.unstage()
+    assert bench.server.writes == ["Scan.Action", "FolMe.Stop", "ZCtrl.Withdraw"]
+
+
+def test_withdraw_needs_the_emergency_connection_alone(bench: Any) -> None:
+    """The main port is gone for good; the tip is withdrawn over the last one."""
+    quick(bench)
+    link = bench.stm.link
+    bench.stm.stage()
+    change_everything(bench)
+    bench.server.commands.clear()
+    link.main.close()
+    # Another program has taken the port.
+    with Client("127.0.0.1", link.main.port), pytest.raises(NanonisError):
+        bench.stm.unstage()
+    assert bench.server.writes == ["ZCtrl.Withdraw"]
+
+
+def test_bias_that_may_not_be_restored_means_withdraw(bench: Any) -> None:
+    """The operator had been beyond the limits; the way back there is not ours to go."""
+    bench.client.call("Bias.Set", 6.0)
+    bench.stm.stage()
+    bench.client.call("Bias.Set", 4.0)
+    bench.server.commands.clear()
+    with pytest.raises(LimitError, match="a bias of 6 V"):
+        bench.stm.unstage()
+    assert bench.server.writes[-1] == "ZCtrl.Withdraw"
+    assert "Bias.Set" not in bench.server.writes
+
+
+def test_tip_that_the_safe_tip_has_withdrawn_stays_so(bench: Any) -> None:
+    bench.stm.stage()
+    bench.stm.lock_in.amplitude.put(0.02)
+    bench.clock.hold = lambda: True
+    bench.simulator.trip_safe_tip()
+    bench.clock.hold = lambda: False
+    bench.stm.unstage()
+    assert bench.controller.tip.feedback is False
+    assert bench.client.call("ZCtrl.StatusGet") == (5,)
+    assert bench.controller.lockin.amplitude == pytest.approx(5e-3)
+
+
+def test_feedback_that_does_not_come_back_means_withdraw(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(electronics, "_FEEDBACK_TIME", 0.05)
+    bench.stm.stage()
+    bench.stm.z_controller.feedback.put(0)
+    monkeypatch.setattr(bench.controller.tip, "set_feedback", lambda t, on: t)
+    with pytest.raises(TimeoutError, match="switching the feedback on"):
+        bench.stm.unstage()
+    assert bench.server.writes[-1] == "ZCtrl.Withdraw"
+
+
+def test_staging_that_fails_leaves_the_controller_as_it_was(bench: Any) -> None:
+    quick(bench)
+    original = bench.state()
+    bench.simulator.inject(Fault("drop", "BiasSpectr.AdvPropsSet"))
+    with pytest.raises(ConnectionError):
+        bench.stm.stage()
+    bench.stm.unstage()
+    assert bench.state() == original
+
+
+def test_connect_and_disconnect(bench: Any) -> None:
+    stm = bench.stm
+    assert stm.link.connected
+    stm.disconnect()
+    assert not stm.link.connected
+    assert stm.connect() is stm
+    assert stm.bias.get() == pytest.approx(1.2)
+    stm.disconnect()

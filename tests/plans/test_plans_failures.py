@@ -1,0 +1,209 @@
+"""When something breaks: the run is closed, nothing taken is lost, the tip is safe."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from bluesky import RunEngine
+
+from bluesky_gpsts.devices.electronics import TipWithdrawn
+from bluesky_gpsts.nanonis import CommandError, CommandTimeout, ConnectionLost, NanonisError
+from bluesky_gpsts.plans import gp_sts, survey
+from bluesky_gpsts.simulator import Fault
+
+
+class Third:
+    """Calls `action` when the third spectrum is documented."""
+
+    def __init__(self, action: Any) -> None:
+        self.action = action
+
+    def __call__(self, name: str, document: dict[str, Any]) -> None:
+        if name == "event" and "figure_of_merit" in document["data"] and document["seq_num"] == 3:
+            self.action()
+
+
+def check_ended(documents: Any, bench: Any, spectra: int, reason: str) -> None:
+    assert documents.all[-1][0] == "stop"
+    (stop,) = documents.of("stop")
+    assert stop["exit_status"] == "fail"
+    assert reason in stop["reason"]
+    assert "Status(" not in stop["reason"]
+    assert len(documents.events("primary")) == stop["num_events"].get("primary", 0) == spectra
+    assert bench.simulator.truth.crashes == 0
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Bluesky logs the traceback of every failed plan."""
+    caplog.set_level(logging.CRITICAL, logger="bluesky")
+
+
+def test_exception_in_a_callback(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
+) -> None:
+    original = bench.state()
+
+    def fail() -> None:
+        raise ZeroDivisionError("a callback of the user's")
+
+    engine.subscribe(Third(fail))
+    with pytest.raises(ZeroDivisionError, match="of the user's"):
+        engine(gp_sts(bench.stm, **small))
+    check_ended(documents, bench, 3, "a callback of the user's")
+    assert bench.state() == original
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("drop", "BiasSpectr.Start"), ConnectionLost),
+        (Fault("drop", "BiasSpectr.Start", after=500), ConnectionLost),
+        (Fault("wrong name", "BiasSpectr.Start"), NanonisError),
+    ],
+    ids=["drop in the header", "drop in the data", "wrong name"],
+)
+def test_sweep_whose_reply_is_lost(
+    engine: RunEngine,
+    documents: Any,
+    bench: Any,
+    small: dict[str, Any],
+    fault: Fault,
+    error: type[Exception],
+) -> None:
+    original = bench.state()
+    engine.subscribe(Third(lambda: bench.simulator.inject(fault)))
+    with pytest.raises(error, match=r"BiasSpectr\.Start"):
+        engine(gp_sts(bench.stm, **small))
+    check_ended(documents, bench, 3, "BiasSpectr.Start")
+    assert bench.state() == original
+    assert bench.stm.link.connected
+    assert bench.controller.sweeps == 4, "a sweep is not repeated of its own accord"
+    documents.all.clear()
+    engine(gp_sts(bench.stm, **{**small, "n_spectra": 1}))
+    assert documents.of("stop")[0]["exit_status"] == "success"
+
+
+def test_sweep_without_an_answer(
+    engine: RunEngine,
+    documents: Any,
+    bench: Any,
+    small: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = bench.state()
+    sts = bench.stm.spectroscopy
+    monkeypatch.setattr(sts, "patience", 0.2)
+    monkeypatch.setattr(sts, "check", lambda: 0.2)
+    engine.subscribe(Third(lambda: bench.simulator.inject(Fault("silence", "BiasSpectr.Start"))))
+    with pytest.raises(CommandTimeout, match=r"BiasSpectr\.Start: no complete reply"):
+        engine(gp_sts(bench.stm, **small))
+    check_ended(documents, bench, 3, "no complete reply")
+    assert bench.state() == original
+
+
+def test_controller_that_stops_answering(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
+) -> None:
+    """Nothing comes from the main port any more: the tip is withdrawn over another."""
+    link = bench.stm.link
+    link.main.timeout = link.data.timeout = link.emergency.timeout = 0.2
+    # A move that starts, whose position is never told, and settings that cannot be read.
+    silence = [Fault("silence", name, times=100) for name in ("FolMe.XYPosGet", "Scan.FrameGet")]
+
+    def hang() -> None:
+        for fault in silence:
+            bench.simulator.inject(fault)
+
+    engine.subscribe(Third(hang))
+    with pytest.raises(CommandTimeout):
+        engine(gp_sts(bench.stm, **small))
+    check_ended(documents, bench, 3, "FolMe.XYPosGet")
+    assert bench.server.writes[-1] == "ZCtrl.Withdraw"
+    assert bench.controller.tip.feedback is False
+    assert bench.controller.tip.z == pytest.approx(bench.controller.tip.z_limits[0])
+
+
+def test_simulator_that_goes_away(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
+) -> None:
+    link = bench.stm.link
+    link.main.timeout = link.data.timeout = link.emergency.timeout = 0.5
+    engine.subscribe(Third(bench.simulator.close))
+    with pytest.raises(ConnectionError):
+        engine(gp_sts(bench.stm, **small))
+    assert documents.of("stop")[0]["exit_status"] == "fail"
+    assert len(documents.events("primary")) == 3
+    assert engine.state == "idle"
+
+
+def test_safe_tip_event_between_two_spectra(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
+) -> None:
+    """The controller has withdrawn the tip: no more spectra, and nobody brings it back."""
+    original = bench.state()
+    engine.subscribe(Third(bench.simulator.trip_safe_tip))
+    with pytest.raises(TipWithdrawn, match="find out why"):
+        engine(gp_sts(bench.stm, **small))
+    check_ended(documents, bench, 3, "the tip was withdrawn")
+    state = bench.state()
+    assert {name for name in state if state[name] != original[name]} == {"ZCtrl.OnOffGet"}
+    assert bench.client.call("ZCtrl.StatusGet") == (5,)
+
+
+def test_move_that_the_controller_refuses(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
+) -> None:
+    """Somebody has started a scan by hand, and the controller refuses to move the tip."""
+    original = bench.state()
+
+    def scan_by_hand() -> None:
+        bench.hold_image()
+        bench.client.call("Scan.Action", 0, 1)
+
+    engine.subscribe(Third(scan_by_hand))
+    with pytest.raises(CommandError, match="a scan is running"):
+        engine(gp_sts(bench.stm, **small))
+    check_ended(documents, bench, 3, "a scan is running")
+    assert bench.state() == original
+
+
+def test_spectrum_that_is_not_finite(
+    engine: RunEngine,
+    documents: Any,
+    bench: Any,
+    small: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = bench.state()
+    monkeypatch.setattr(
+        bench.simulator.sample.__class__,
+        "lockin",
+        lambda self, x, y, axis, modulation, gap: np.full((len(x), len(axis)), np.nan),
+    )
+    with pytest.raises(ValueError, match="not finite"):
+        engine(gp_sts(bench.stm, **small))
+    check_ended(documents, bench, 0, "not finite")
+    assert bench.state() == original
+
+
+def test_setting_whose_reply_is_lost(engine: RunEngine, documents: Any, bench: Any) -> None:
+    original = bench.state()
+    bench.simulator.inject(Fault("drop", "Scan.BufferSet"))
+    with pytest.raises(ConnectionLost, match=r"Scan\.BufferSet"):
+        engine(survey(bench.stm, pixels=32, lines=16))
+    assert documents.all == [], "the run had not begun"
+    assert bench.state() == original
+
+
+def test_lost_connection_in_the_middle_of_an_image(
+    engine: RunEngine, documents: Any, bench: Any
+) -> None:
+    original = bench.state()
+    bench.simulator.inject(Fault("drop", "Scan.FrameDataGrab", after=300, times=2))
+    with pytest.raises(ConnectionLost, match=r"Scan\.FrameDataGrab"):
+        engine(survey(bench.stm, pixels=32, lines=16))
+    (stop,) = documents.of("stop")
+    assert stop["exit_status"] == "fail" and "FrameDataGrab" in stop["reason"]
+    assert bench.state() == original
