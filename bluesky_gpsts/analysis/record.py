@@ -192,21 +192,15 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
 
 
 def _settings(run: Any) -> tuple[InstrumentSetting, ...]:
-    base = run.base
-    if "baseline" not in base:
-        return ()
-    node = base["baseline"].base
-    if "internal" not in list(node):
-        return ()
-    specs = node.metadata.get("data_keys", {})
-    table = node["internal"].read().sort_values("seq_num")
-    settings = []
-    for key, spec in specs.items():
-        if key not in table.columns:
-            continue  # An array: settings that people compare are single values.
-        values = tuple(_plain(value) for value in table[key].tolist())
-        settings.append(InstrumentSetting(key, str(spec.get("units") or ""), values))
-    return tuple(settings)
+    from bluesky_gpsts.catalog import stream
+
+    columns, units = stream(run, "baseline")
+    return tuple(
+        InstrumentSetting(key, units.get(key, ""), tuple(_plain(v) for v in values.tolist()))
+        for key, values in columns.items()
+        # Arrays are left out, and so is what the catalog adds: settings are single values.
+        if values.ndim == 1 and key not in ("seq_num", "time") and not key.startswith("ts_")
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .errors import CatalogError, JournalError
     from .journal import Journal, read_records
     from .open import Catalog, open_catalog
-    from .read import decisions, find, spectra, survey, truth
+    from .read import decisions, find, spectra, stream, survey, truth
     from .runs import Outcome
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "open_catalog",
     "read_records",
     "spectra",
+    "stream",
     "survey",
     "sync",
     "truth",
@@ -39,7 +40,7 @@ _HOMES = {
     "errors": ("CatalogError", "JournalError"),
     "journal": ("Journal", "read_records"),
     "open": ("Catalog", "open_catalog"),
-    "read": ("decisions", "find", "spectra", "survey", "truth"),
+    "read": ("decisions", "find", "spectra", "stream", "survey", "truth"),
     "runs": ("Outcome",),
 }
 

@@ -24,8 +24,10 @@ _IMAGES = ("topography", "forward", "backward")
 _HYPERPARAMETERS = ("signal_variance", "length_x", "length_y", "prior_mean")
 
 
-def _stream(run: Any, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def stream(run: Any, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Columns of a stream, one row per sequence number, and the units of its data keys.
+
+    Both are empty for a stream that the run does not have.
 
     A point that was taken again after a pause has two rows with one sequence number: the
     last counts. A run under way may have an array a row ahead of the table: whole rows count.
@@ -101,7 +103,7 @@ def spectra(run: Any) -> "xr.Dataset":
     import xarray as xr
 
     roles = _roles(run)
-    columns, units = _stream(run, "primary")
+    columns, units = stream(run, "primary")
     count = len(columns["seq_num"]) if columns else 0
 
     def unit(role: str, default: str) -> str:
@@ -154,7 +156,7 @@ def decisions(run: Any) -> "xr.Dataset":
     """
     import xarray as xr
 
-    columns, units = _stream(run, "decisions")
+    columns, units = stream(run, "decisions")
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     for key, values in columns.items():
@@ -202,7 +204,7 @@ def survey(run: Any) -> "xr.Dataset":
 
     roles = _roles(run)
     start = run.metadata["start"]
-    columns, units = _stream(run, "survey")
+    columns, units = stream(run, "survey")
     frame = start.get("frame")
     if not columns or not frame:
         what = "image" if frame else "frame"
@@ -272,7 +274,7 @@ def truth(catalog: Any, uid: str) -> NDArray[np.float64] | None:
         The figure of merit (A) at the candidate points; row 0 is the bottom (smallest y).
     """
     for run in reversed(find(catalog, plan_name="truth", truth_of=uid)):
-        columns, _ = _stream(run, "primary")
+        columns, _ = stream(run, "primary")
         if columns:
             return np.asarray(columns["truth"][-1], dtype=np.float64)
     return None

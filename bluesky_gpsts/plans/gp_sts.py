@@ -239,6 +239,8 @@ def gp_sts(
         yield from bps.checkpoint()
         begin = time.monotonic()
         point, reason = yield from off_loop(executor, next_point)
+        # The choice of the first point counts to the first spectrum, later ones to the spectrum
+        # that they follow: the parts of a cycle then add up.
         deciding = time.monotonic() - begin
         taken = 0
         yield from bps.checkpoint()
@@ -266,18 +268,17 @@ def gp_sts(
                 "figure_of_merit_variance": variance,
             }
             before = time.monotonic()
-            spent = deciding
             point, reason = yield from off_loop(executor, partial(learn, outcome))
-            deciding = time.monotonic() - before
+            now = time.monotonic()
             yield from bps.mv(
                 decision.seconds_deciding,
-                spent,
+                deciding + now - before,
                 decision.seconds_instrument,
                 instrument,
                 decision.seconds_cycle,
-                time.monotonic() - begin,
+                now - begin,
             )
-            begin = time.monotonic()
+            begin, deciding = now, 0.0
             yield from bps.create(name="decisions")
             yield from bps.read(decision)
             yield from bps.save()
