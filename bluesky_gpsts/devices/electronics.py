@@ -19,6 +19,7 @@ from bluesky_gpsts.nanonis import CommandError
 __all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "TipWithdrawn", "ZController"]
 
 _FEEDBACK_TIME = 10.0
+_LIFT = 1e-9
 # A slip of magnitude, metres for picometres, makes the feedback ram the tip into the sample.
 _LARGEST_GAIN = 1e-6
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
@@ -33,7 +34,8 @@ class Bias(SettingSignal):
 
     A change goes in steps. With the feedback on, the bias never comes near zero, where the
     current vanishes and the feedback would drive the tip into the sample: to change sign, the
-    feedback is switched off, confirmed off by reading, and switched on again after the change.
+    feedback is switched off, confirmed off by reading, the tip raised by a nanometre, and the
+    feedback switched on again after the change.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -47,6 +49,8 @@ class Bias(SettingSignal):
         if feedback and start * target < 0:
             z = self.root.z_controller
             z.switch_feedback(False)
+            # The gap of the old bias may be far too small for the new one, as inside a band gap.
+            z.lift(_LIFT)
             try:
                 client.call("Bias.Set", target)
             except CommandError:
@@ -146,6 +150,24 @@ class ZController(Device):
                 "the tip was withdrawn, by the controller's safe tip or by hand; find out why, "
                 "approach again and switch the feedback on"
             )
+
+    def lift(self, distance: float) -> None:
+        """Raise the tip by `distance` (m), or to its upper limit; the feedback must be off.
+
+        Raises
+        ------
+        TimeoutError
+            If the tip does not get there.
+        """
+        client = link_of(self).main
+        (height,) = client.call("ZCtrl.ZPosGet")
+        target = min(height + distance, client.call("ZCtrl.LimitsGet")[0])
+        client.call("ZCtrl.ZPosSet", target)
+        poll_until(
+            lambda: bool(client.call("ZCtrl.ZPosGet")[0] >= target - 0.1 * distance),
+            _FEEDBACK_TIME,
+            Operation("lifting the tip"),
+        )
 
     def withdraw(self) -> None:
         """Withdraw the tip fully, over the connection that is kept free for this."""

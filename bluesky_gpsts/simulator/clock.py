@@ -13,7 +13,8 @@ class Clock:
     ----------
     scale : float
         Wall-clock seconds per simulated second. 1 is real time; 0 is as fast as possible: time
-        then stands still except for the operations, each of which takes its duration at once.
+        then stands still, but for operations and for commands that change something, each of
+        which takes its duration at once.
     """
 
     def __init__(self, scale: float = 1.0) -> None:
@@ -36,6 +37,10 @@ class Clock:
         if not self.scale:
             with self._lock:
                 self._virtual = max(self._virtual, moment)
+
+    def pass_by(self, seconds: float) -> None:
+        """Let `seconds` be over at once where time is not real."""
+        self.skip_to(self.now() + seconds)
 
     def wait_until(self, moment: float, cancelled: threading.Event) -> bool:
         """Block until simulated time `moment` (s); False if `cancelled` was set first."""

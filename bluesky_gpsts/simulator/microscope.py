@@ -1,75 +1,66 @@
 """The tip, the sample and the feedback loop between them, evolving in time.
 
+The controller's outputs are courses in time: the tip's lateral position, the bias, and the height
+where the loop is open. Whatever is done to them acts from that moment on, for `update` never looks
+ahead: it brings tip and loop up to a time, under the settings that held until then.
+
 The tip's piezo position is what the controller commands. The point of the sample beneath it
 differs by drift, creep and the controller's drift compensation. Heights grow away from the sample.
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from bluesky_gpsts.physics import Drift, HeightNoise, Preamplifier, creep
+from bluesky_gpsts.simulator.course import Course
+from bluesky_gpsts.simulator.lockin import Lockin
+from bluesky_gpsts.simulator.record import AT_ONCE, Record
 from bluesky_gpsts.simulator.sample import Sample
+from bluesky_gpsts.simulator.truth import CRASH_GAP, Truth
+from bluesky_gpsts.simulator.tunnel import currents, equilibrium_gaps, harmonics
 
-__all__ = ["CRASH_GAP", "Microscope", "Truth", "stream"]
+__all__ = ["CRASH_GAP", "FINE", "Microscope"]
 
-CRASH_GAP = 0.15e-9
-"""Gap below which tip and sample touch (m)."""
+Array = NDArray[np.float64]
 
 _CREEP_MOVES = 6
-
-
-def stream(seed: int, mechanism: str, counter: int = 0) -> np.random.Generator:
-    """Random numbers of one mechanism, independent of what the others have drawn."""
-    return np.random.default_rng([seed, counter, *mechanism.encode()])
-
-
-@dataclass
-class Truth:
-    """What the controller cannot know.
-
-    Attributes
-    ----------
-    smallest_gap : float
-        Smallest distance between tip and sample so far (m).
-    largest_current : float
-        Largest magnitude of the tunnelling current so far (A).
-    crashes : int
-        How often the tip has touched the sample.
-    """
-
-    smallest_gap: float = math.inf
-    largest_current: float = 0.0
-    crashes: int = 0
-    touching: bool = field(default=False, repr=False)
-
-    def observe(self, gap: NDArray[np.float64], current: NDArray[np.float64]) -> None:
-        """Take a stretch of gaps (m) and currents (A) into account."""
-        self.smallest_gap = min(self.smallest_gap, float(np.min(gap)))
-        self.largest_current = max(self.largest_current, float(np.max(np.abs(current))))
-        touching = np.concatenate([[self.touching], np.ravel(gap) < CRASH_GAP])
-        self.crashes += int(np.count_nonzero(touching[1:] & ~touching[:-1]))
-        self.touching = bool(touching[-1])
+FINE = 20e-12
+"""Distance (m) along a move that is resolved."""
+_FINE_BIAS = 20e-3
+"""Change of the bias (V) that is resolved while the loop follows it."""
+_LINE_RATE = 1e3
+"""Rate (V/s) at which the filters of the bias line let a new bias through."""
+_BLIND = 10e-3
+"""Time (s) that the logarithm of the current takes to recover when the bias has passed zero."""
 
 
 @dataclass(frozen=True)
-class Move:
-    """A straight move of the piezo from `start` at `begin` to `target` at `end`."""
+class _Event:
+    """Something to be done at a time (s), as part of the operation `owner`."""
 
-    start: tuple[float, float]
-    target: tuple[float, float]
-    begin: float
-    end: float
+    time: float
+    owner: str
+    act: Callable[[], None]
 
-    def at(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Commanded positions (n, 2) at times `t` (n,)."""
-        span = self.end - self.begin
-        done = np.clip((t - self.begin) / span, 0, 1) if span > 0 else np.where(t < self.end, 0, 1)
-        start, target = np.asarray(self.start), np.asarray(self.target)
-        return start + np.asarray(done)[:, None] * (target - start)
+
+def _follow(z: float, target: Array, times: Array, lag: float) -> Array:
+    """Heights (n,) of a loop of time constant `lag` (s), from height `z` at the first time.
+
+    The target is linear between the times, and the solution exact for it, however long the steps
+    are against the lag.
+    """
+    steps = np.diff(times) / lag
+    keep = np.exp(-steps)
+    share = np.where(steps > 0, -np.expm1(-steps) / np.where(steps > 0, steps, 1.0), 1.0)
+    pull = (-np.diff(target) * share).tolist()
+    pairs = zip(keep.tolist(), pull, strict=True)
+    errors = accumulate(pairs, lambda e, step: step[0] * e + step[1], initial=z - float(target[0]))
+    return target + np.fromiter(errors, np.float64, len(times))
 
 
 def _range_for(sample: Sample) -> tuple[float, float, float]:
@@ -81,7 +72,7 @@ def _range_for(sample: Sample) -> tuple[float, float, float]:
 
 
 class Microscope:
-    """State of tip and feedback; every method takes the simulated time `t` (s).
+    """State of tip and feedback; times `t` are simulated seconds.
 
     Parameters
     ----------
@@ -91,9 +82,22 @@ class Microscope:
         Seed of all noise.
     drift : Drift
         Thermal drift of the sample relative to the piezo.
-    """
 
-    withdraw_rate = 100e-9
+    Attributes
+    ----------
+    path : Course
+        Lateral position that the controller commands (m).
+    output : Course
+        Bias (V).
+    lift : Course
+        Height of the tip (m) while the loop is open.
+    feedback, held : bool
+        Whether the z-controller is on, and whether an operation holds it for the time being.
+    record : Record or None
+        What is being recorded.
+    overcurrent : float
+        Magnitude of the current (A) above which `on_overcurrent` is called, at that moment.
+    """
 
     def __init__(self, sample: Sample, seed: int, drift: Drift) -> None:
         self.sample = sample
@@ -102,52 +106,69 @@ class Microscope:
         self.truth = Truth()
         # 5 fA per root hertz is what good preamplifiers reach at a gain of 10^9.
         self.preamplifier = Preamplifier(noise_density=5e-15)
+        self.lockin = Lockin()
         self.height_noise = HeightNoise(seed)
         self.range_xyz = _range_for(sample)
-        self.bias = sample.conditions.bias
         self.setpoint = sample.conditions.setpoint
         self.p_gain, self.time_constant = 5e-12, 200e-6
         self.switch_off_delay = 0.0
+        self.withdraw_rate = 100e-9
         self.z_limits = (self.range_xyz[2] / 2, -self.range_xyz[2] / 2)
         self.tip_lift = 0.0
         frame = sample.conditions.frame
-        center = (frame.x, frame.y)
-        self.moves = [Move(center, center, 0.0, 0.0)]
-        self.feedback = True
-        self.feedback_off_at = math.inf
+        self.path = Course.through((0.0, (frame.x, frame.y)))
+        self.output = Course.through((0.0, sample.conditions.bias))
+        self.feedback, self.held = True, False
+        self.record: Record | None = None
+        self.overcurrent = math.inf
+        self.on_overcurrent: Callable[[float], None] = lambda t: None
         self.compensation = (0.0, 0.0, 0.0)
         self._compensated = np.zeros(3)
         self._compensated_since = 0.0
-        self._z_ramp: tuple[float, float, float, float] | None = None
+        self._jumps: list[tuple[float, Array]] = []
+        self._agenda: list[_Event] = []
+        self._blind_since = -math.inf
+        self._updating = False
         self._t = 0.0
-        self._z = float(self.equilibrium(self.under(np.zeros(1), np.array([center])), 0.0)[0])
+        here = np.zeros(1)
+        self._z = float(self.equilibrium(self.under(here), here)[0])
+        self.lift = Course.through((0.0, self._z))
 
     # ------------------------------------------------------------ lateral
 
-    def commanded(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Piezo positions (n, 2) the controller has commanded at times `t` (n,)."""
-        return self.moves[-1].at(t)
+    def commanded(self, t: Array) -> Array:
+        """Piezo positions (n, 2) the controller commands at times `t` (n,)."""
+        return self.path.at(t)
+
+    @property
+    def position(self) -> Array:
+        """Piezo position (2,) at the last update (m)."""
+        return self.path.at(np.array([self._t]))[0]
 
     def move(self, t: float, target: tuple[float, float], speed: float) -> float:
         """Start a move at `speed` (m/s); returns the time of arrival (s)."""
-        self.update(t)
-        start = self.commanded(np.array([t]))[0]
-        distance = float(np.hypot(*(np.asarray(target) - start)))
-        arrival = t + distance / speed
-        self.moves.append(Move((float(start[0]), float(start[1])), target, t, arrival))
-        del self.moves[:-_CREEP_MOVES]
+        self.halt(t)
+        here = self.position
+        jump = np.asarray(target) - here
+        arrival = t + float(np.hypot(*jump)) / speed
+        self.path = Course.through((t, here), (arrival, target))
+        self._jumps = [*self._jumps[1 - _CREEP_MOVES :], (arrival, jump)]
         return arrival
 
-    def stop_move(self, t: float) -> None:
-        """Stop where the tip is."""
-        here = self.commanded(np.array([t]))[0]
-        self.place(t, (float(here[0]), float(here[1])))
-
-    def place(self, t: float, position: tuple[float, float]) -> None:
-        """Take note that the tip has arrived at `position` by other means than a move."""
+    def halt(self, t: float) -> None:
+        """Stop the tip where it is."""
         self.update(t)
-        self.moves.append(Move(position, position, t, t))
-        del self.moves[:-_CREEP_MOVES]
+        here = self.position
+        if self._jumps and self._jumps[-1][0] > t:
+            # What is left of the move does not creep, for it has not been made.
+            _, jump = self._jumps[-1]
+            self._jumps[-1] = (t, jump - (self.path.values[-1] - here))
+        self.path = Course.through((t, here))
+
+    def follow(self, t: float, path: Course, record: Record) -> None:
+        """Follow a path that begins here and now (s), and record along it."""
+        self.halt(t)
+        self.path, self.record = path, record
 
     def compensate(self, t: float, velocity: tuple[float, float, float]) -> None:
         """Let the controller follow a drift of `velocity` (m/s) from now on."""
@@ -156,22 +177,18 @@ class Microscope:
         self._compensated_since = t
         self.compensation = velocity
 
-    def compensated(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+    def compensated(self, t: Array) -> Array:
         """Offsets (n, 3) that the controller's drift compensation has added by times `t`."""
         elapsed = np.asarray(t)[:, None] - self._compensated_since
         return self._compensated + elapsed * np.asarray(self.compensation)
 
-    def under(
-        self, t: NDArray[np.float64], piezo: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]:
+    def under(self, t: Array, piezo: Array | None = None) -> Array:
         """Points of the sample (n, 2) beneath the tip at times `t` (n,)."""
-        position = self.commanded(t) if piezo is None else piezo
+        position = self.path.at(t) if piezo is None else piezo
         lag = np.zeros_like(position)
-        for move in self.moves:
-            jump = np.asarray(move.target) - np.asarray(move.start)
+        for end, jump in self._jumps:
             if np.any(jump):
-                elapsed = np.maximum(np.asarray(t) - move.end, 0.0)
-                lag += creep(elapsed[:, None], jump[None, :])
+                lag += creep(np.maximum(t - end, 0.0)[:, None], jump[None, :])
         shift = self.compensated(t)[:, :2] - self.drift.offset(t)[:, :2]
         return position + lag + shift
 
@@ -183,122 +200,223 @@ class Microscope:
         integral_gain = self.p_gain / self.time_constant
         return 1.0 / (2.0 * self.sample.decay(self.bias) * integral_gain)
 
-    def equilibrium(
-        self, where: NDArray[np.float64], t: float | NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Heights (n,) of the tip at which the current equals the setpoint."""
-        x, y = where[:, 0], where[:, 1]
-        gap = self.sample.gap(x, y, self.bias, self.setpoint)
-        return self.sample.height(x, y) + gap + self.vertical_shift(t)
+    @property
+    def closed(self) -> bool:
+        """Whether the tip follows the current."""
+        return self.feedback and not self.held
 
-    def vertical_shift(self, t: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Height (n,) by which drift, less its compensation, has raised the sample."""
-        times = np.atleast_1d(np.asarray(t, dtype=float))
-        return self.drift.offset(times)[:, 2] - self.compensated(times)[:, 2]
+    def _ground(self, where: Array, t: Array) -> Array:
+        """Heights (n,) of the sample: its surface, raised by drift less its compensation."""
+        raised = self.drift.offset(t)[:, 2] - self.compensated(t)[:, 2]
+        return self.sample.height(where[:, 0], where[:, 1]) + raised
 
-    def update(self, t: float) -> None:
-        """Bring the tip's height, and the record of what happened, up to time `t`."""
-        if t <= self._t:
-            return
-        if self.feedback and self._t < self.feedback_off_at <= t:
-            self._evolve(self.feedback_off_at)
-            self.feedback = False
-            self.feedback_off_at = math.inf
-        self._evolve(t)
+    def _gap(self, where: Array, bias: Array) -> Array:
+        return equilibrium_gaps(self.sample, where, bias, self.setpoint)
 
-    def _evolve(self, t: float) -> None:
-        moving = self.moves[-1].end > self._t
-        times = np.linspace(self._t, t, 65 if moving else 3)[1:]
-        where = self.under(times)
-        if self.feedback:
-            target = self.equilibrium(where, times)
-            keep = math.exp(-(times[1] - times[0]) / self.feedback_lag)
-            heights, _ = lfilter([1 - keep], [1, -keep], target, zi=[keep * self._z])
-        elif self._z_ramp is not None:
-            t0, z0, t1, z1 = self._z_ramp
-            heights = np.interp(times, [t0, max(t1, t0 + 1e-12)], [z0, z1])
-            if t >= t1:
-                self._z_ramp = None
-        else:
-            heights = np.full(times.shape, self._z)
-        self.record(times, where, heights)
-        self._t, self._z = t, float(heights[-1])
-
-    def record(
-        self,
-        times: NDArray[np.float64],
-        where: NDArray[np.float64],
-        heights: NDArray[np.float64],
-    ) -> None:
-        """Note the gaps and currents along a stretch of the tip's path."""
-        gap = heights - self.sample.height(where[:, 0], where[:, 1]) - self.vertical_shift(times)
-        self.truth.observe(gap, self.tunnelling(where, gap))
-
-    def tunnelling(
-        self, where: NDArray[np.float64], gap: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Noise-free currents (n,) at points and gaps (n,), at the present bias."""
-        # Beyond contact the current is Ohmic, and far above any preamplifier's range.
-        open_gap = np.maximum(gap, 0.0)
-        bias = np.array([self.bias])
-        return self.sample.current(where[:, 0], where[:, 1], bias, open_gap)[:, 0]
+    def equilibrium(self, where: Array, t: Array) -> Array:
+        """Heights (n,) at times `t` at which the loop would rest, over points of the sample."""
+        return self._ground(where, t) + self._gap(where, self._seen(t, self.output.at(t)[:, 0]))
 
     @property
     def z(self) -> float:
-        """Height of the tip (m) at the last update."""
-        return self._z
+        """Height of the tip (m) at the last update, as the controller shows it."""
+        # A closed loop follows the noise of the height, so that it shows in Z and not in the gap.
+        noise = self.height_noise.series(np.array([self._t])) if self.closed else np.zeros(1)
+        return self._z + float(noise[0])
 
-    def settled(self, t: float, z: float) -> None:
-        """Take note that an operation has left the tip at height `z` at time `t`."""
-        self._t, self._z = max(t, self._t), z
+    @property
+    def bias(self) -> float:
+        """Bias (V) at the last update."""
+        return float(self.output.at(np.array([self._t]))[0, 0])
 
-    def interrupt(self, t: float) -> None:
-        """Go back to time `t`: what was computed ahead, a scan or a sweep, ends there."""
-        if t < self._t:
-            self._t = t
-            if self.feedback:
-                times = np.array([t])
-                self._z = float(self.equilibrium(self.under(times), times)[0])
+    def ramping(self, t: float) -> bool:
+        """Whether the tip is being driven vertically."""
+        return not self.closed and t < self.lift.end
+
+    # ------------------------------------------------------------ time
+
+    def schedule(self, time: float, owner: str, act: Callable[[], None] = lambda: None) -> None:
+        """Let `act` be called at `time` (s) as part of the operation `owner`."""
+        self._agenda.append(_Event(time, owner, act))
+        self._agenda.sort(key=lambda event: event.time)
+
+    def pending(self, *owners: str) -> bool:
+        """Whether an operation has something left to do."""
+        return any(event.owner in owners for event in self._agenda)
+
+    def cancel(self, owner: str) -> None:
+        """Forget what an operation has left to do."""
+        self._agenda = [event for event in self._agenda if event.owner != owner]
+
+    def update(self, t: float) -> None:
+        """Bring the tip, and the record of what happened, up to time `t`."""
+        if self._updating:
+            # An event changes a setting: the tip is where it should be, and the next event waits.
+            return
+        self._updating = True
+        try:
+            while self._t < t or self._due():
+                if self._due():
+                    self._agenda.pop(0).act()
+                else:
+                    self._evolve(min(t, self._agenda[0].time) if self._agenda else t)
+        finally:
+            self._updating = False
+
+    def _due(self) -> bool:
+        return bool(self._agenda) and self._agenda[0].time <= self._t
+
+    def _evolve(self, t: float) -> None:
+        """Go on to time `t`, or to the moment at which the current is too large."""
+        times = self._grid(t)
+        piezo, bias = self.path.at(times), self.output.at(times)[:, 0]
+        middle = slice(None)
+        if np.any(bias != bias[0]) and np.all(piezo == piezo[0]):
+            # A tip at rest drifts by a picometre within a sweep: one point of the sample serves.
+            middle = slice(len(times) // 2, len(times) // 2 + 1)
+        where = self.under(times[middle], piezo[middle])
+        ground = self._ground(where, times)
+        noise = np.zeros(len(times))
+        if self.record is not None or not self.closed:
+            noise = self.height_noise.series(times)
+        if self.closed:
+            heights = _follow(self._z, self.equilibrium(where, times), times, self.feedback_lag)
+            gap, shown = heights - ground, heights + noise
+        else:
+            heights = self.lift.at(times)[:, 0]
+            gap, shown = heights - ground + noise, heights
+        current = currents(self.sample, where, bias, gap)
+        over = np.flatnonzero(np.abs(current) > self.overcurrent)
+        stop = int(over[0]) + 1 if over.size else len(times)
+        self.truth.observe(gap[:stop], current[:stop])
+        if self.record is not None:
+            amplitude = self.lockin.modulation(self.record.running) * self.record.harmonic
+            first = harmonics(self.sample, where, bias, gap, amplitude)
+            rows = np.stack([*piezo.T, shown, bias, current, first])
+            self.record.take(times[:stop], rows[:, :stop])
+            if self.record.complete:
+                self.record = None
+        self._t, self._z = float(times[stop - 1]), float(heights[stop - 1])
+        if over.size:
+            self.on_overcurrent(self._t)
+
+    def _seen(self, times: Array, bias: Array) -> Array:
+        """Bias (n,) by the current that the loop goes by: none, for a while after zero.
+
+        A logarithmic amplifier is the slower, the smaller the current. A loop that is closed
+        meanwhile finds none, and drives the tip into the sample.
+        """
+        since = [self._blind_since, *times[1:][bias[1:] * bias[:-1] < 0]]
+        self._blind_since = float(since[-1])
+        blind = np.any([(times >= t) & (times <= t + _BLIND) for t in since], axis=0)
+        return np.where(blind, 0.0, bias)
+
+    def _grid(self, t: float) -> Array:
+        """Times from now to `t` that resolve what happens, now included."""
+        begin, parts = self._t, []
+        # While an image is recorded, a pixel is the resolution.
+        fine = FINE
+        if self.record is not None:
+            due = self.record.due(t)
+            if len(due) == AT_ONCE:
+                t = float(due[-1])
+            parts.append(due)
+            fine = math.inf
+        parts.append(self.path.instants(begin, t, fine))
+        parts.append(self.output.instants(begin, t, _FINE_BIAS if self.closed else math.inf))
+        if self.closed and begin < self._blind_since + _BLIND:
+            parts.append(np.linspace(begin, min(t, self._blind_since + _BLIND), 9))
+        if not self.closed:
+            nearer = self.lift.values[-1, 0] < self._z
+            parts.append(self.lift.instants(begin, t, FINE if nearer else math.inf))
+        parts.append(np.linspace(begin, t, 4))
+        return np.unique(np.concatenate(parts))
+
+    def snapshot(self, t: float) -> Array:
+        """X, Y, Z, bias, current and first harmonic (6, 1) of the moment, without noise."""
+        self.update(t)
+        times, bias = np.array([t]), np.array([self.bias])
+        where, shown = self.under(times), np.array([self.z])
+        gap = self._z - self._ground(where, times)
+        if not self.closed:
+            gap = gap + self.height_noise.series(times)
+        current = currents(self.sample, where, bias, gap)
+        running = self.record is not None and self.record.running
+        first = harmonics(self.sample, where, bias, gap, self.lockin.modulation(running))
+        return np.stack([*self.path.at(times).T, shown, bias, current, first])
+
+    # ------------------------------------------------------------ settings
 
     def set_bias(self, t: float, bias: float) -> None:
-        """Change the bias (V) at once."""
+        """Change the bias (V). A closed loop feels every bias on the way.
+
+        The change takes a millisecond per volt, which is not counted as time.
+        """
         self.update(t)
-        self.bias = bias
+        old = self.bias
+        if self.closed and bias != old:
+            count = math.ceil(abs(bias - old) / _FINE_BIAS)
+            steps = np.linspace(old, bias, count + 1)
+            here = np.array([t])
+            where = self.under(here)
+            ground = float(self._ground(where, here)[0])
+            times = np.abs(steps - old) / _LINE_RATE
+            heights = _follow(self._z, ground + self._gap(where, steps), times, self.feedback_lag)
+            gap = heights - ground
+            self.truth.observe(gap, currents(self.sample, where, steps, gap))
+            self._z = float(heights[-1])
+            if bias * old < 0:
+                self._blind_since = t
+        self.output = Course.through((t, bias))
 
     def set_setpoint(self, t: float, setpoint: float) -> None:
         """Change the current setpoint (A)."""
         self.update(t)
         self.setpoint = setpoint
 
+    def set_gain(self, t: float, p_gain: float, time_constant: float) -> None:
+        """Change the gain (m) and time constant (s) of the loop."""
+        self.update(t)
+        self.p_gain, self.time_constant = p_gain, time_constant
+
     def set_feedback(self, t: float, on: bool) -> float:
         """Switch the feedback; returns when it takes effect (s)."""
         self.update(t)
-        if on:
-            self.feedback, self.feedback_off_at, self._z_ramp = True, math.inf, None
+        self.cancel("switch-off")
+        if on or not self.feedback or self.switch_off_delay <= 0:
+            self._switch(on)
             return t
-        if self.feedback:
-            self.feedback_off_at = t + max(self.switch_off_delay, 1e-6)
-            return self.feedback_off_at
-        return t
+        effective = t + self.switch_off_delay
+        self.schedule(effective, "switch-off", lambda: self._switch(False))
+        return effective
 
-    def ramp_z(self, t: float, target: float, rate: float) -> float:
+    def _switch(self, on: bool) -> None:
+        if self.closed and not on:
+            self.lift = Course.through((self._t, self._z))
+            self.feedback = False
+            self.shift_z(self.tip_lift)
+        self.feedback = on
+
+    def hold(self) -> None:
+        """Open the loop for an operation; the height stays."""
+        if self.closed:
+            self.lift = Course.through((self._t, self._z))
+        self.held = True
+
+    def release(self) -> None:
+        """Close the loop again, if the feedback is on."""
+        self.held = False
+
+    def shift_z(self, change: float) -> None:
+        """Put the tip up by `change` (m) at once, with the loop open."""
+        self._z += change
+        self.lift = Course.through((self._t, self._z))
+
+    def drive_z(self, t: float, target: float, rate: float) -> float:
         """Drive the tip to height `target` (m) at `rate` (m/s), feedback off; returns when."""
         self.update(t)
-        self.interrupt(t)
-        self.feedback, self.feedback_off_at = False, math.inf
+        self.cancel("switch-off")
+        self.feedback = self.held = False
         arrival = t + abs(target - self._z) / rate
-        self._z_ramp = (t, self._z, arrival, target)
+        self.lift = Course.through((t, self._z), (arrival, target))
         return arrival
-
-    def ramping(self, t: float) -> bool:
-        """Whether the tip is being driven vertically."""
-        return self._z_ramp is not None and t < self._z_ramp[2]
-
-    def current(self, t: float) -> float:
-        """Noise-free tunnelling current (A) now."""
-        self.update(t)
-        times = np.array([t])
-        where = self.under(times)
-        height = self.sample.height(where[:, 0], where[:, 1])
-        gap = np.array([self._z]) - height - self.vertical_shift(times)
-        return float(self.tunnelling(where, gap)[0])

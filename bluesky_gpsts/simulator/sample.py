@@ -25,7 +25,7 @@ __all__ = ["ComputedSample", "Conditions", "RecordedSample", "Sample", "open_sam
 
 Array = NDArray[np.float64]
 
-_SMALLEST_BIAS = 1e-4
+_SMALLEST_BIAS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class Sample(Protocol):
         """Currents (n, m) at a gap, one or (n,), in m."""
         ...
 
-    def lockin(self, x: Array, y: Array, bias: Array, amplitude: float, gap: float) -> Array:
+    def lockin(
+        self, x: Array, y: Array, bias: Array, amplitude: float, gap: float | Array
+    ) -> Array:
         """First harmonics (n, m) in A under a modulation of peak `amplitude` (V)."""
         ...
 
@@ -143,9 +145,12 @@ class ComputedSample:
         inside = np.clip(bias, *self.bias_limits)
         return self.junction.current(x, y, inside, gap - REFERENCE_GAP)
 
-    def lockin(self, x: Array, y: Array, bias: Array, amplitude: float, gap: float) -> Array:
+    def lockin(
+        self, x: Array, y: Array, bias: Array, amplitude: float, gap: float | Array
+    ) -> Array:
         """First harmonics (n, m) in A."""
-        return self.junction.lockin(x, y, bias, amplitude, gap - REFERENCE_GAP)
+        inside = np.clip(bias, *self.bias_limits)
+        return self.junction.lockin(x, y, inside, amplitude, gap - REFERENCE_GAP)
 
     def figure_of_merit(
         self, x: Array, y: Array, window: tuple[float, float], bias: float, setpoint: float
@@ -237,7 +242,9 @@ class RecordedSample:
         at = np.array([np.clip(bias, *self.bias_limits)])
         position = float(np.interp(at, self.bias, np.arange(len(self.bias)))[0])
         index = round(position)
-        return max(float(np.mean(np.abs(self.currents[..., index]))), 1e-15)
+        recorded = max(float(np.mean(np.abs(self.currents[..., index]))), 1e-15)
+        # Within a step of zero bias what is recorded is the amplifier's offset: no current flows.
+        return recorded * min(1.0, abs(bias) / float(np.mean(np.diff(self.bias))))
 
     def height(self, x: Array, y: Array) -> Array:
         """Recorded heights (n,) in m."""
@@ -265,7 +272,9 @@ class RecordedSample:
         """Recorded currents (n, m) in A, at a gap other than recorded scaled exponentially."""
         return self._interpolate(self.currents, x, y, bias) * self._attenuation(gap)
 
-    def lockin(self, x: Array, y: Array, bias: Array, amplitude: float, gap: float) -> Array:
+    def lockin(
+        self, x: Array, y: Array, bias: Array, amplitude: float, gap: float | Array
+    ) -> Array:
         """Recorded dI/dV times the amplitude (n, m) in A."""
         slope = self._interpolate(self.slopes, x, y, bias)
         return amplitude * slope * self._attenuation(gap)

@@ -1,16 +1,19 @@
-"""Constant-current imaging: frame, buffer and the picture that grows line by line."""
+"""Imaging: frame, buffer, and the picture that grows line by line."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from bluesky_gpsts.nanonis.files import Frame
-from bluesky_gpsts.simulator.microscope import Microscope, stream
-from bluesky_gpsts.simulator.signals import BIAS, CURRENT, X, Y, Z
+from bluesky_gpsts.simulator.course import Course
+from bluesky_gpsts.simulator.microscope import FINE, Microscope
+from bluesky_gpsts.simulator.record import Record, measured, stream
+from bluesky_gpsts.simulator.signals import CURRENT, LOCKIN_X, LOCKIN_Y, Z
 
-__all__ = ["Image", "ScanSettings", "acquire", "frame_positions"]
+__all__ = ["Image", "ScanSettings", "frame_positions", "start_image"]
+
+Array = NDArray[np.float64]
 
 
 @dataclass
@@ -33,93 +36,96 @@ class ScanSettings:
 
 @dataclass(frozen=True)
 class Image:
-    """A finished or growing image.
+    """An image that grows, or is finished.
 
     Attributes
     ----------
-    planes : dict
-        Signal index to (forward, backward), each (lines, pixels), first row = top edge.
-    line_ends : ndarray
-        When each line is complete (s), in rows of `planes`.
+    record : Record
+        Its pixels in the order of time: each line forward, then backward.
+    channels : tuple of int
+        Signals of the image.
+    shape : (int, int)
+        Lines and pixels.
     upwards : bool
         Whether the slow axis runs from bottom to top.
-    end : float
-        When the last line is complete (s).
+    averaging : float
+        Time for a pixel (s).
+    number : int
+        How many images the microscope had taken when this one was started.
     """
 
-    planes: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]
-    line_ends: NDArray[np.float64]
+    record: Record
+    channels: tuple[int, ...]
+    shape: tuple[int, int]
     upwards: bool
-    end: float
-    positions: NDArray[np.float64] = field(repr=False)
+    averaging: float
+    number: int
 
-    def grab(self, channel: int, forward: bool, t: float) -> NDArray[np.float64]:
-        """Plane as known at time `t`: lines not scanned yet are NaN."""
-        plane = self.planes[channel][0 if forward else 1].copy()
-        plane[self.line_ends > t] = np.nan
-        return plane
+    @property
+    def end(self) -> float:
+        """When the last line is complete (s)."""
+        return float(self.record.times[-1])
+
+    def grab(self, microscope: Microscope, channel: int, forward: bool) -> Array:
+        """Plane (lines, pixels), first row = top edge; lines not complete are NaN."""
+        lines, pixels = self.shape
+        rng = stream(microscope.seed, "image", self.number)
+        electronics = microscope.preamplifier, microscope.lockin
+        values = measured(self.record.rows, *electronics, self.averaging, rng).get(channel)
+        if values is None:
+            values = np.zeros(len(self.record.times))
+        rows = values.reshape(lines, 2 * pixels).copy()
+        rows[self.record.taken // (2 * pixels) :] = np.nan
+        plane = rows[:, :pixels] if forward else rows[:, : pixels - 1 : -1]
+        return plane[::-1] if self.upwards else plane
 
 
-def frame_positions(frame: Frame, pixels: int, lines: int) -> NDArray[np.float64]:
+def frame_positions(frame: Frame, pixels: int, lines: int) -> Array:
     """Pixel centres (lines, pixels, 2) of a frame (m), first row = top edge."""
     u = ((np.arange(pixels) + 0.5) / pixels - 0.5) * frame.width
     v = (0.5 - (np.arange(lines) + 0.5) / lines) * frame.height
     return np.stack(frame.absolute(u[None, :], v[:, None]), axis=-1)
 
 
-def acquire(
-    microscope: Microscope, settings: ScanSettings, begin: float, upwards: bool, counter: int
+def start_image(
+    microscope: Microscope,
+    settings: ScanSettings,
+    begin: float,
+    upwards: bool,
+    speed: float,
+    number: int,
 ) -> Image:
-    """Scan the frame from time `begin` (s) on.
+    """Start an image of the frame at time `begin` (s).
 
-    The whole image is computed at once; its lines become visible as their time comes.
+    The tip goes to the frame's corner at `speed` (m/s), and then along the lines. Later changes
+    of the settings concern the next image.
     """
     pixels, lines = settings.pixels, settings.lines
+    track = frame_positions(settings.frame, pixels, lines)
+    if upwards:
+        track = track[::-1]
+    approach = _approach(microscope, begin, track[0, 0], speed)
     forward, backward = settings.line_times
-    positions = frame_positions(settings.frame, pixels, lines)
-    order = np.arange(lines)[::-1] if upwards else np.arange(lines)
-    path = positions[order]
-    starts = begin + np.arange(lines) * (forward + backward)
-    dt_forward, dt_backward = forward / pixels, backward / pixels
-    times = np.concatenate(
-        [
-            starts[:, None] + (np.arange(pixels) + 1) * dt_forward,
-            starts[:, None] + forward + (np.arange(pixels) + 1) * dt_backward,
-        ],
-        axis=1,
+    starts = approach.end + np.arange(lines)[:, None] * (forward + backward)
+    ticks = (np.arange(pixels) + 1) / pixels
+    times = np.concatenate([starts + ticks * forward, starts + forward + ticks * backward], axis=1)
+    # The tip goes on to the next line within the first pixel, and turns round within a pixel.
+    corners = [0, pixels - 1, pixels, 2 * pixels - 1]
+    ends = np.concatenate([track, track[:, ::-1]], axis=1)[:, corners]
+    course = Course(
+        np.concatenate([approach.times[-1:], times[:, corners].ravel()]),
+        np.concatenate([approach.values[-1:], ends.reshape(-1, 2)]),
     )
-    track = np.concatenate([path, path[:, ::-1]], axis=1)
-    flat_times, flat_track = times.ravel(), track.reshape(-1, 2)
-    where = microscope.under(flat_times, flat_track)
-    target = microscope.equilibrium(where, flat_times)
-    rng = stream(microscope.seed, "image", counter)
-    wobble = microscope.height_noise.series(flat_times)
-    # The loop follows with its own lag; one pixel is the resolution in time.
-    lag = microscope.feedback_lag
-    keep = float(np.exp(-0.5 * (dt_forward + dt_backward) / lag))
-    heights, _ = lfilter([1 - keep], [1, -keep], target, zi=[keep * microscope.z])
-    microscope.record(flat_times, where, heights)
-    base = microscope.sample.height(where[:, 0], where[:, 1])
-    gap = heights - base - microscope.vertical_shift(flat_times)
-    microscope.settled(float(flat_times[-1]), float(heights[-1]))
-    heights = heights + wobble
-    current, _ = microscope.preamplifier.measure(
-        microscope.tunnelling(where, gap), min(dt_forward, dt_backward), rng
-    )
-    values = {
-        CURRENT: current,
-        BIAS: np.full(heights.shape, microscope.bias),
-        X: flat_track[:, 0],
-        Y: flat_track[:, 1],
-        Z: heights,
-    }
-    planes = {}
-    for channel in settings.channels:
-        rows = values.get(channel, np.zeros(heights.shape)).reshape(lines, 2 * pixels)
-        picture = np.empty_like(rows)
-        picture[order] = rows
-        planes[channel] = (picture[:, :pixels], picture[:, : pixels - 1 : -1])
-    ends = np.empty(lines)
-    ends[order] = times[:, -1]
-    end = float(times[-1, -1])
-    return Image(planes, ends, upwards, end, flat_track)
+    record = Record(times.ravel(), harmonic=bool({LOCKIN_X, LOCKIN_Y} & {*settings.channels}))
+    microscope.follow(begin, approach.then(course), record)
+    averaging = min(forward, backward) / pixels
+    return Image(record, settings.channels, (lines, pixels), upwards, averaging, number)
+
+
+def _approach(microscope: Microscope, begin: float, corner: Array, speed: float) -> Course:
+    """Straight way to the corner, in steps that resolve the sample."""
+    here = microscope.position
+    arrival = begin + float(np.hypot(*(corner - here))) / speed
+    line = Course.through((begin, here), (arrival, corner))
+    times = np.array([begin, *line.instants(begin, arrival, FINE)])
+    return Course(times, line.at(times))

@@ -4,7 +4,10 @@ import logging
 import select
 import socket
 import threading
+from collections.abc import Sequence
 from typing import Any, Literal
+
+import numpy as np
 
 from bluesky_gpsts.nanonis.codec import (
     HEADER_SIZE,
@@ -16,9 +19,9 @@ from bluesky_gpsts.nanonis.codec import (
 )
 from bluesky_gpsts.nanonis.commands import Command, Field, command
 from bluesky_gpsts.nanonis.errors import ProtocolError, UnsupportedCommand
-from bluesky_gpsts.simulator.controller import Busy, Controller, Refused
+from bluesky_gpsts.simulator.controller import COMMAND_TIME, Busy, Controller, Refused
 from bluesky_gpsts.simulator.faults import Faults
-from bluesky_gpsts.simulator.handlers import HANDLERS
+from bluesky_gpsts.simulator.handlers import HANDLERS, takes_time
 
 __all__ = ["ErrorStyle", "Server"]
 
@@ -29,6 +32,7 @@ ErrorStyle = Literal["native", "padded"]
 _MODULES = {
     "AutoApproach": "Auto Approach",
     "AtomTrack": "Atom Tracking",
+    "BiasSpectr": "Bias Spectroscopy (multi-segment mode, safe conditions)",
     "Motor": "Motor Control",
     "MPass": "Multi Pass",
     "Pattern": "Grid Spectroscopy",
@@ -42,6 +46,15 @@ def _empty(field: Field) -> Any:
     if "[" in field.type:
         return []
     return "" if field.type == "str" else 0
+
+
+def _require_numbers(fields: Sequence[Field], values: Sequence[Any]) -> None:
+    """Refuse what is not a number, except where the protocol gives it a meaning."""
+    for field, value in zip(fields, values, strict=True):
+        if field.type.startswith(("f32", "f64")) and field.type != "f32?":
+            for number in np.ravel(value):
+                if not np.isfinite(number):
+                    raise Refused(f"{field.name} must be a finite number, not {number}")
 
 
 class Server:
@@ -215,12 +228,17 @@ class Server:
         except ProtocolError:
             return self._error(layout, "Error trying to read the Message from the Client.")
         try:
+            _require_numbers(layout.request, values)
             with self.controller.lock:
                 answer = handler(self.controller, *values)
-            if isinstance(answer, Busy):
-                reached = self.controller.clock.wait_until(answer.until, answer.cancelled)
+                if takes_time(name):
+                    self.controller.clock.pass_by(COMMAND_TIME)
+            while isinstance(answer, Busy):
+                self.controller.clock.wait_until(answer.until, answer.cancelled)
+                if self.controller.closing.is_set():
+                    raise EOFError("the simulator is closing")
                 with self.controller.lock:
-                    answer = answer.result(reached)
+                    answer = answer.result()
         except Refused as refusal:
             return self._error(layout, f"Error in command: {name.lower()}: {refusal}")
         return encode_fields(layout.response, answer) + encode_error()

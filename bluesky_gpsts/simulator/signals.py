@@ -1,6 +1,17 @@
 """Names and indices of the controller's 128 real-time signals."""
 
-__all__ = ["BIAS", "CURRENT", "LOCKIN_X", "LOCKIN_Y", "SIGNALS", "X", "Y", "Z", "index_of"]
+__all__ = [
+    "BIAS",
+    "CURRENT",
+    "LOCKIN_X",
+    "LOCKIN_Y",
+    "MEASURED",
+    "SIGNALS",
+    "X",
+    "Y",
+    "Z",
+    "index_of",
+]
 
 CURRENT, BIAS, X, Y, Z = 0, 24, 28, 29, 30
 LOCKIN_X, LOCKIN_Y = 86, 87
@@ -23,6 +34,9 @@ def _name(index: int) -> str:
         return f"Input {index + 1} (V)"
     return f"Internal {index}"
 
+
+MEASURED = frozenset(_NAMED)
+"""Signals that are connected to something."""
 
 SIGNALS: tuple[str, ...] = tuple(_name(index) for index in range(128))
 

@@ -10,9 +10,9 @@ from bluesky_gpsts.nanonis.commands import RELEASES
 from bluesky_gpsts.simulator.clock import Clock
 from bluesky_gpsts.simulator.controller import Controller
 from bluesky_gpsts.simulator.faults import Fault, Faults
-from bluesky_gpsts.simulator.microscope import Truth
 from bluesky_gpsts.simulator.sample import Sample, open_sample
 from bluesky_gpsts.simulator.server import ErrorStyle, Server
+from bluesky_gpsts.simulator.truth import Truth
 
 __all__ = ["DEFAULT_PORTS", "Simulator"]
 
@@ -34,7 +34,8 @@ class Simulator:
     ports : tuple of int
         Ports of the controller; 0 takes a free one.
     time_scale : float
-        Wall-clock seconds per simulated second: 1 real time, 0 as fast as possible.
+        Wall-clock seconds per simulated second: 1 real time; 0 as fast as possible, where time
+        passes by operations and by commands that change something, and never while one reads.
     protocol_release : int
         Release spoken: 10862, 13742, 14718, or one between.
     error_style : {"native", "padded"}
@@ -103,4 +104,4 @@ class Simulator:
     def trip_safe_tip(self) -> None:
         """Let a safe-tip event happen now."""
         with self.controller.lock:
-            self.controller.trip_safe_tip()
+            self.controller.trip_safe_tip(self.controller.now)

@@ -1,32 +1,21 @@
 """Bias spectroscopy: the sequence that the controller carries out at one point."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.physics import demodulate
-from bluesky_gpsts.simulator.microscope import Microscope, stream
-from bluesky_gpsts.simulator.signals import BIAS, CURRENT, LOCKIN_X, LOCKIN_Y, SIGNALS, X, Y, Z
+from bluesky_gpsts.simulator.course import Course
+from bluesky_gpsts.simulator.microscope import Microscope
+from bluesky_gpsts.simulator.record import Record, measured, stream
+from bluesky_gpsts.simulator.signals import CURRENT, LOCKIN_X, LOCKIN_Y, SIGNALS
 
-__all__ = ["Lockin", "Sweep", "SweepSettings", "acquire"]
+__all__ = ["OWNER", "Sweep", "SweepSettings", "start_sweep", "stop_sweep"]
 
+Array = NDArray[np.float64]
 
-@dataclass
-class Lockin:
-    """Modulator 1 and demodulator 1 of the lock-in amplifier.
-
-    The modulation `amplitude` (V) is the peak value; the outputs are the amplitude of the first
-    harmonic of the current (A), so that dI/dV is X divided by the amplitude.
-    """
-
-    on: bool = False
-    frequency: float = 683.0
-    amplitude: float = 5e-3
-    modulated: int = BIAS
-    demodulated: int = CURRENT
-    phase: float = 0.0
-    reference_phase: float = 0.0
+OWNER = "sweep"
+"""Owner of a sweep's entries in the microscope's agenda."""
 
 
 @dataclass
@@ -51,129 +40,149 @@ class SweepSettings:
     z_control: float = 0.1
     reset_bias: bool = True
     hold: bool = True
+    revert_offset: bool = True
     record_final_z: bool = False
     run_lockin: bool = False
 
+    @property
+    def passes(self) -> tuple[bool, ...]:
+        """For each pass over the bias axis, whether it goes backward."""
+        return ((False, True) if self.backward else (False,)) * self.sweeps
+
     def duration(self, bias: float) -> float:
-        """Seconds of the whole sequence when it starts at `bias` (V)."""
-        passes = self.sweeps * (2 if self.backward else 1)
+        """Seconds of the whole sequence, from and to a `bias` (V), but for ramps between passes."""
         ramps = (abs(bias - self.start) + abs(self.end - bias)) / self.slew
-        per_point = self.settling + self.integration
         fixed = self.z_averaging + self.initial_settling + self.end_settling + self.z_control
-        return fixed + ramps + passes * self.points * per_point
+        return fixed + ramps + len(self.passes) * self.points * (self.settling + self.integration)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sweep:
-    """Result of a sweep: column names, data (columns, points), parameters, and its time."""
+    """A sweep under way, or done.
 
-    names: tuple[str, ...]
-    data: NDArray[np.float64]
-    parameters: tuple[float, ...]
-    begin: float
+    Attributes
+    ----------
+    settings : SweepSettings
+        Settings it was started with.
+    record : Record
+        Its points in the order of time, pass after pass.
+    bias : float
+        Bias (V) that it started at.
+    end : float
+        When the loop has closed again and settled (s).
+    place : (float, float, float)
+        Piezo position and height (m) at which the loop was opened.
+    number : int
+        How many sweeps the microscope had made when this one was started.
+    """
+
+    settings: SweepSettings
+    record: Record
+    bias: float
     end: float
+    number: int
+    place: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0))
 
+    @property
+    def axis(self) -> Array:
+        """Bias axis (n,) in V."""
+        return np.linspace(self.settings.start, self.settings.end, self.settings.points)
 
-def acquire(
-    microscope: Microscope, settings: SweepSettings, lockin: Lockin, begin: float, counter: int
-) -> Sweep:
-    """Carry out the sequence from time `begin` (s): hold, ramp, sweep, restore."""
-    microscope.update(begin)
-    rng = stream(microscope.seed, "sweep", counter)
-    old_bias, had_feedback = microscope.bias, microscope.feedback
-    # The controller averages Z before it opens the loop, so the loop's own noise averages out.
-    start = begin + settings.z_averaging
-    microscope.update(start)
-    following = had_feedback and not settings.hold
-    height = microscope.z + settings.z_offset
-    start += settings.initial_settling + abs(old_bias - settings.start) / settings.slew
-    step = settings.settling + settings.integration
-    forward: NDArray[np.float64] = np.linspace(settings.start, settings.end, settings.points)
-    directions = [False, True] if settings.backward else [False]
-    columns: dict[str, list[NDArray[np.float64]]] = {}
-    for _ in range(settings.sweeps):
-        for back in directions:
-            axis = forward[::-1] if back else forward
-            times = start + np.arange(1, settings.points + 1, dtype=np.float64) * step
-            taken = _measure(microscope, settings, lockin, axis, times, height, not following, rng)
-            start = float(times[-1])
-            for channel, values in taken.items():
+    def parameters(self) -> tuple[float, ...]:
+        """Values of the fixed parameters, and of those the module lists."""
+        s = self.settings
+        limits, times = (s.start, s.end), (s.settling, s.integration)
+        return (*limits, *self.place, s.z_offset, *times, float(s.hold))
+
+    def table(self, microscope: Microscope) -> tuple[list[str], Array]:
+        """Names of the columns, and the columns (k, n) as far as the sweep has come.
+
+        Passes that are complete are averaged. A sweep that was stopped in its first pass gives
+        the points of it; other columns it has not come to are NaN.
+        """
+        s = self.settings
+        rng = stream(microscope.seed, "sweep", self.number)
+        electronics = microscope.preamplifier, microscope.lockin
+        values = measured(self.record.rows, *electronics, s.integration, rng)
+        names, columns = ["Bias calc (V)"], [self.axis]
+        for channel in s.channels:
+            series = values.get(channel, np.zeros(len(self.record.times)))
+            passes = series.reshape(len(s.passes), s.points)
+            for backward in dict.fromkeys(s.passes):
                 name = SIGNALS[channel]
-                if back:
+                chosen = passes[[back is backward for back in s.passes]]
+                if backward:
                     name = name.replace(" (", " [bwd] (", 1) if " (" in name else f"{name} [bwd]"
-                    values = values[::-1]
-                columns.setdefault(name, []).append(values)
-    names, data = ["Bias calc (V)"], [forward]
-    for name, repeats in columns.items():
-        names.append(name)
-        data.append(np.mean(repeats, axis=0))
-        if settings.save_all and len(repeats) > 1:
-            for number, repeat in enumerate(repeats, 1):
-                names.append(name.replace(" (", f" [{number:05d}] (", 1))
-                data.append(repeat)
-    last_bias = forward[0] if settings.backward else forward[-1]
-    end = start + settings.end_settling + settings.z_control
-    if settings.reset_bias:
-        end += abs(last_bias - old_bias) / settings.slew
-    else:
-        microscope.bias = float(last_bias)
-    here = microscope.commanded(np.array([begin]))[0]
-    parameters = (
-        settings.start,
-        settings.end,
-        float(here[0]),
-        float(here[1]),
-        height,
-        settings.z_offset,
-        settings.settling,
-        settings.integration,
-        float(settings.hold),
+                    chosen = chosen[:, ::-1]
+                done = chosen[np.isfinite(chosen).all(axis=1)]
+                names.append(name)
+                columns.append(np.mean(done, axis=0) if len(done) else chosen[0])
+                if s.save_all and s.sweeps > 1:
+                    for number, repeat in enumerate(chosen, 1):
+                        names.append(name.replace(" (", f" [{number:05d}] (", 1))
+                        columns.append(repeat)
+        return names, np.array(columns)[:, : self.record.taken]
+
+
+def start_sweep(
+    microscope: Microscope, settings: SweepSettings, begin: float, number: int
+) -> Sweep:
+    """Start the sequence at time `begin` (s): average Z, hold, ramp, sweep, restore.
+
+    The steps of the bias are drawn as one line, so that it is that of a point at the point's end.
+    """
+    s, old = replace(settings), microscope.bias
+    averaged = begin + s.z_averaging
+    knots = [(begin, old), (averaged, old)]
+    present, t = old, averaged
+    times: list[Array] = []
+    for backward in s.passes:
+        first, last = (s.end, s.start) if backward else (s.start, s.end)
+        t += abs(first - present) / s.slew
+        knots.append((t, first))
+        t += s.initial_settling if not times else 0.0
+        ticks = np.asarray(t + (np.arange(s.points) + 1) * (s.settling + s.integration), float)
+        knots += [(t, first), (float(ticks[0]), first), (float(ticks[-1]), last)]
+        present, t = last, float(ticks[-1])
+        times.append(ticks)
+    t += s.end_settling
+    knots.append((t, present))
+    if s.reset_bias:
+        t += abs(present - old) / s.slew
+        knots.append((t, old))
+    record = Record(
+        np.concatenate(times),
+        harmonic=bool({LOCKIN_X, LOCKIN_Y} & {*s.channels}),
+        running=s.run_lockin,
     )
-    microscope.settled(start, microscope.z if following else height)
-    if had_feedback:
-        microscope.update(end)
-    return Sweep(tuple(names), np.array(data), parameters, begin, end)
+    sweep = Sweep(s, record, old, t + s.z_control, number)
+
+    def hold() -> None:
+        # Z was averaged before, so that the loop's own noise does not stay in the gap.
+        x, y = microscope.position
+        if s.hold:
+            microscope.hold()
+            microscope.shift_z(s.z_offset)
+        sweep.place = (float(x), float(y), microscope.z)
+
+    microscope.output, microscope.record = Course.through(*knots), record
+    microscope.schedule(averaged, OWNER, hold)
+    microscope.schedule(t, OWNER, lambda: _release(microscope, s))
+    microscope.schedule(sweep.end, OWNER)
+    return sweep
 
 
-def _measure(
-    microscope: Microscope,
-    settings: SweepSettings,
-    lockin: Lockin,
-    axis: NDArray[np.float64],
-    times: NDArray[np.float64],
-    height: float,
-    hold: bool,
-    rng: np.random.Generator,
-) -> dict[int, NDArray[np.float64]]:
-    """One pass over the bias axis, for every channel selected."""
-    modulation = lockin.amplitude if lockin.on or settings.run_lockin else 0.0
-    sample = microscope.sample
-    # Within one sweep the tip drifts by a picometre at most: one point of the sample serves.
-    where = microscope.under(times[len(times) // 2 : len(times) // 2 + 1])
-    x, y = where[:, 0], where[:, 1]
-    ground = sample.height(x, y) + microscope.vertical_shift(times)
-    gap = height + microscope.height_noise.series(times) - ground
-    if not hold:
-        # With the loop closed the gap follows the bias, down to contact at zero.
-        gap = np.array([sample.gap(x, y, float(v), microscope.setpoint)[0] for v in axis])
-    middle = max(float(np.mean(gap)), 0.0)
-    scale = np.exp(-2 * sample.decay(microscope.bias) * (gap - middle))
-    clean = sample.current(x, y, axis, middle)[0] * scale
-    microscope.truth.observe(gap, clean)
-    current, _ = microscope.preamplifier.measure(clean, settings.integration, rng)
-    harmonic = np.zeros(axis.shape)
-    if modulation and lockin.modulated == BIAS and lockin.demodulated == CURRENT:
-        harmonic = sample.lockin(x, y, axis, modulation, middle)[0] * scale
-    turn = np.deg2rad(lockin.phase - lockin.reference_phase)
-    density = microscope.preamplifier.noise_density
-    in_phase, quadrature = demodulate(harmonic, settings.integration, rng, density, turn)
-    values = {
-        CURRENT: current,
-        BIAS: axis,
-        X: np.full(axis.shape, microscope.commanded(times[:1])[0, 0]),
-        Y: np.full(axis.shape, microscope.commanded(times[:1])[0, 1]),
-        Z: np.full(axis.shape, height),
-        LOCKIN_X: in_phase,
-        LOCKIN_Y: quadrature,
-    }
-    return {channel: values.get(channel, np.zeros(axis.shape)) for channel in settings.channels}
+def _release(microscope: Microscope, settings: SweepSettings) -> None:
+    if microscope.held:
+        if settings.revert_offset:
+            microscope.shift_z(-settings.z_offset)
+        microscope.release()
+
+
+def stop_sweep(microscope: Microscope, sweep: Sweep, t: float) -> None:
+    """Break a sweep off: the bias goes back to where it was, and then the loop closes."""
+    microscope.cancel(OWNER)
+    if microscope.record is sweep.record:
+        microscope.record = None
+    microscope.set_bias(t, sweep.bias)
+    _release(microscope, sweep.settings)

@@ -57,7 +57,12 @@ def test_change_of_sign_switches_the_feedback_off_and_on(bench: Any) -> None:
     watcher = Watcher(bench)
     bench.stm.bias.put(-0.8)
     assert watcher.seen == [(pytest.approx(-0.8), False)]
-    assert bench.server.writes == ["ZCtrl.OnOffSet", "Bias.Set", "ZCtrl.OnOffSet"]
+    assert bench.server.writes == [
+        "ZCtrl.OnOffSet",
+        "ZCtrl.ZPosSet",
+        "Bias.Set",
+        "ZCtrl.OnOffSet",
+    ]
     assert bench.controller.tip.feedback is True
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_demo
+from demo_runs import run_demo
 
 
 def test_the_map_of_a_vacancy_resembles_the_truth(demo):

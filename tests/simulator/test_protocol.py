@@ -166,6 +166,11 @@ def test_refusals_of_implemented_commands(start: Start, connect: Connect, style:
         ("BiasSpectr.PropsSet", (0, 10**9, 0, 0, 0.0, 0, 0), "1000000000 sweeps"),
         ("Scan.BufferSet", ([0], 10**9, 16), "1000000000 x 16"),
         ("Scan.Action", (17, 0), "action 17"),
+        ("BiasSpectr.MLSModeSet", ("MLS",), "'MLS' is not available"),
+        ("BiasSpectr.AltZCtrlSet", (1, 1e-12, 0.1), "not available"),
+        ("LockIn.ModAmpSet", (1, 1.0), "outside 0 to 0.1 V"),
+        ("ZCtrl.GainSet", (1e20, 1e-20, 0.0), "an integral gain of 1e+40 m/s"),
+        ("Scan.SpeedSet", (0.0, 0.0, 1e-30, 0.1, 2, 1.0), "a line time"),
     ):
         with pytest.raises(CommandError) as caught:
             client.call(name, *values)
@@ -209,6 +214,43 @@ def test_numbers_that_are_none(start: Start) -> None:
         assert bias == pytest.approx(1.2)
 
 
+def raw(fields: tuple[Field, ...], values: list[Any]) -> bytes:
+    """Body with numbers that our own client would refuse to send."""
+    codes = {"f32": ">f", "f32?": ">f", "f64": ">d"}
+    return b"".join(
+        struct.pack(codes[field.type], value)
+        if field.type in codes
+        else encode_fields((field,), (value,))
+        for field, value in zip(fields, values, strict=True)
+    )
+
+
+EXTREMES = (3e38, -3e38, 1e-45, 0.0, math.nan, math.inf, -math.inf, 1e20, 1e-20)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in HANDLERS if not n.endswith("Get")))
+def test_no_number_ends_the_connection(start: Start, name: str) -> None:
+    fields = command(name).request
+    places = [place for place, field in enumerate(fields) if field.type.startswith("f")]
+    answers = [name[:-3] + "Get" if name.endswith("Set") else "Signals.ValsGet"]
+    answers += ["Signals.ValsGet", "FolMe.XYPosGet", "Scan.SpeedGet", "SafeTip.SignalGet"]
+    with wire(start()) as line:
+        for number in EXTREMES if places else ():
+            for chosen in (places, *([place] for place in places)):
+                values = list(arguments(name, 14718))
+                for place in chosen:
+                    values[place] = number
+                reply = line.ask(name, raw(fields, values))
+                if not math.isfinite(number):
+                    assert decode_fields(ERROR_FIELDS, reply)[0] == 1
+                for answer in filter(HANDLERS.__contains__, answers):
+                    layout = command(answer)
+                    asked = [[0, 24, 30, 86] if "[" in f.type else 1 for f in layout.request]
+                    body = line.ask(answer, encode_fields(layout.request, asked))
+                    shown = decode_fields((*layout.response, *ERROR_FIELDS), body)
+                    assert shown[-2:] == (0, ""), answer
+
+
 def test_no_reply_where_none_is_wanted(start: Start) -> None:
     with wire(start()) as line:
         line.send("Bias.Set", struct.pack(">f", 0.75), respond=False)
@@ -238,7 +280,6 @@ def test_what_is_no_request_ends_the_connection(start: Start) -> None:
         ("BiasSpectr.AdvProps", (0,), (0, 0), 1),
         ("BiasSpectr.AdvProps", (0, 0), (0,), 2),
         ("BiasSpectr.AdvProps", (0, 0, 0), (), 3),
-        ("BiasSpectr.AltZCtrl", (), (1e-12, 0.1), 0),
         ("BiasSpectr.ZOffRevert", (), (), 0),
         ("Scan.Props", (), (0, 0, "", "", [], 0), 0),
         ("Scan.Props", (0,), (0, "", "", [], 0), 1),
@@ -301,7 +342,7 @@ def test_settings_come_back(start: Start, connect: Connect) -> None:
         ("ZCtrl.TipLift", (2e-9,)),
         ("ZCtrl.SwitchOffDelay", (0.05,)),
         ("FolMe.Speed", (30e-9, 0)),
-        ("BiasSpectr.MLSMode", ("MLS",)),
+        ("BiasSpectr.MLSMode", ("Linear",)),
         ("Util.AcqPeriod", (0.04,)),
     ):
         client.call(f"{name}Set", *values)
@@ -512,7 +553,7 @@ def test_stop_frees_whoever_waits_for_a_sweep(held: Any, connect: Connect) -> No
     held.controller.clock.moment = 4.0
     assert other.call("BiasSpectr.StatusGet") == (1,)
     assert other.call("ZCtrl.StatusGet") == (3,)
-    with pytest.raises(CommandError, match="already running"):
+    with pytest.raises(CommandError, match="is running"):
         other.call("BiasSpectr.Start", 0, "")
     assert not results
     other.call("BiasSpectr.Stop")
@@ -533,6 +574,7 @@ def test_withdrawing_in_a_stopped_sweep_stays_withdrawn(held: Any, connect: Conn
     held.controller.clock.moment = 0.5
     # Both come before the waiting client has noticed: the lock is held.
     with held.controller.lock:
+        held.controller.tip.update(0.5)
         HANDLERS["BiasSpectr.Stop"](held.controller)
         HANDLERS["ZCtrl.Withdraw"](held.controller, 0, 0)
     thread.join(timeout=5)

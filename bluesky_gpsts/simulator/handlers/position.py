@@ -1,37 +1,38 @@
 """Follow-me moves, piezo and scan."""
 
-import threading
-from dataclasses import replace
+import math
 from typing import Any
 
 from bluesky_gpsts.nanonis.files import Frame
-from bluesky_gpsts.simulator.controller import Busy, Controller, Refused
-from bluesky_gpsts.simulator.handlers.registry import Answer, busy, choice, handles, switch
-from bluesky_gpsts.simulator.signals import SIGNALS, X, Y
+from bluesky_gpsts.simulator.controller import LONGEST, Busy, Controller, Refused
+from bluesky_gpsts.simulator.handlers.registry import (
+    Answer,
+    busy,
+    choice,
+    handles,
+    require,
+    switch,
+)
+from bluesky_gpsts.simulator.signals import SIGNALS
 
 
 @handles("FolMe.XYPosSet")
 def xy_set(c: Controller, x: float, y: float, wait: int) -> Answer:
     t = c.now
     c.require_in_range(x, y)
-    if c.scanning(t):
-        raise Refused("a scan is running")
-    speed = c.move_speed if c.custom_speed else c.scan.frame.width / c.scan.line_times[0]
-    c.move_cancelled = threading.Event()
-    arrival = c.tip.move(t, (x, y), speed)
+    arrival = c.move(t, (x, y), c.move_speed if c.custom_speed else c.scan_speed())
     return busy(c, wait, arrival, c.move_cancelled)
 
 
 @handles("FolMe.XYPosGet")
 def xy_get(c: Controller, wait: int) -> tuple[Any, ...]:
-    t = c.now
-    return (c.reading(t, X), c.reading(t, Y))
+    c.bring_up()
+    return tuple(c.tip.position)
 
 
 @handles("FolMe.SpeedSet")
 def xy_speed_set(c: Controller, speed: float, custom: int) -> tuple[Any, ...]:
-    if not speed > 0:
-        raise Refused(f"the tip speed must be positive, not {speed:g} m/s")
+    require("a tip speed", speed, "m/s", 1e-15, 1e-3)
     c.move_speed, c.custom_speed = speed, bool(custom)
     return ()
 
@@ -74,10 +75,13 @@ def piezo_tilt_set(c: Controller, x: float, y: float) -> tuple[Any, ...]:
 def drift_set(
     c: Controller, on: int, vx: float, vy: float, vz: float, limit: float = -1.0
 ) -> tuple[Any, ...]:
+    for velocity in (vx, vy, vz):
+        require("a drift velocity", velocity, "m/s", -1e-7, 1e-7)
+    t = c.now
     c.compensation_on = bool(on) if c.release < 13742 else switch(on, c.compensation_on)
     c.compensation_velocity = (vx, vy, vz)
     c.compensation_limit = limit if limit >= 0 else c.compensation_limit
-    c.tip.compensate(c.now, (vx, vy, vz) if c.compensation_on else (0.0, 0.0, 0.0))
+    c.tip.compensate(t, (vx, vy, vz) if c.compensation_on else (0.0, 0.0, 0.0))
     return ()
 
 
@@ -96,22 +100,17 @@ def piezo_limits_get(c: Controller) -> tuple[Any, ...]:
 def scan_action(c: Controller, action: int, direction: int) -> tuple[Any, ...]:
     t = c.now
     if action == 0:
-        if c.sweeping(t):
-            raise Refused("bias spectroscopy is running")
         c.start_scan(t, upwards=direction == 1)
     elif action == 1:
         c.stop_scan(t)
-    elif action == 2 and c.scanning(t):
-        c.scan_paused_at = t
-    elif action == 3 and c.scan_paused_at is not None and c.image is not None:
-        late = t - c.scan_paused_at
-        ends = c.image.line_ends
-        moved = ends + late * (ends > c.scan_paused_at)
-        c.image = replace(c.image, line_ends=moved, end=c.image.end + late)
-        c.scan_paused_at = None
+    elif action == 2:
+        c.pause_scan(t)
+    elif action == 3:
+        c.require_idle(t)
+        c.resume_scan(t)
     elif action == 6:
-        c.clock.skip_to(c.tip.move(t, (c.scan.frame.x, c.scan.frame.y), c.move_speed))
-    elif action not in (2, 3, 4, 5):
+        c.clock.skip_to(c.move(t, (c.scan.frame.x, c.scan.frame.y), c.move_speed))
+    elif action not in (4, 5):
         raise Refused(f"action {action} is not known")
     return ()
 
@@ -123,13 +122,17 @@ def scan_status(c: Controller) -> tuple[Any, ...]:
 
 @handles("Scan.WaitEndOfScan")
 def scan_wait(c: Controller, timeout: int) -> Answer:
+    return _scan_over(c, math.inf if timeout < 0 else c.now + timeout / 1000)
+
+
+def _scan_over(c: Controller, deadline: float) -> Answer:
     t = c.now
     if c.image is None or not c.scanning(t):
         return (0, "")
-    end = c.image.end
-    until = end if timeout < 0 else min(end, t + timeout / 1000)
-    stopped = c.scan_cancelled
-    return Busy(until, stopped, lambda reached: (int(until < end and not stopped.is_set()), ""))
+    if t >= deadline:
+        return (1, "")
+    until = min(c.image.end, deadline)
+    return Busy(until, c.scan_cancelled, lambda: _scan_over(c, deadline))
 
 
 @handles("Scan.FrameSet")
@@ -138,6 +141,8 @@ def frame_set(
 ) -> tuple[Any, ...]:
     if not (width > 0 and height > 0):
         raise Refused(f"a frame of {width:g} x {height:g} m has no area")
+    for size, full in zip((width, height), c.tip.range_xyz, strict=False):
+        require("a frame", size, "m", 1e-15, full)
     c.require_in_range(x, y)
     try:
         c.scan.frame = Frame(x, y, width, height, angle)
@@ -186,12 +191,15 @@ def speed_set(
     if keep == 1:
         forward_time = width / forward if forward > 0 else 0.0
         backward_time = width / backward if backward > 0 else 0.0
-    c.scan.keep_constant = keep or c.scan.keep_constant
     old = c.scan.line_times
-    c.scan.line_times = (
+    times = (
         forward_time if forward_time > 0 else old[0],
         backward_time if backward_time > 0 else old[1],
     )
+    for seconds in times:
+        require("a line time", seconds, "s", 1e-4, LONGEST)
+    c.scan.keep_constant = keep or c.scan.keep_constant
+    c.scan.line_times = times
     return ()
 
 
@@ -233,21 +241,20 @@ def scan_props_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("Scan.FrameDataGrab")
 def frame_data_grab(c: Controller, channel: int, forward: int) -> tuple[Any, ...]:
-    t = c.now
+    c.bring_up()
     c.require_signal(channel)
     if c.image is None:
         raise Refused("no scan data yet")
-    if channel not in c.image.planes:
+    if channel not in c.image.channels:
         raise Refused(f"signal {SIGNALS[channel]} is not in the scan buffer")
-    known = t if c.scan_paused_at is None else c.scan_paused_at
-    plane = c.image.grab(channel, bool(forward), known)
+    plane = c.image.grab(c.tip, channel, bool(forward))
     return (SIGNALS[channel], plane, int(c.image.upwards))
 
 
 @handles("Scan.XYPosGet")
 def scan_xy_get(c: Controller, wait: int) -> tuple[Any, ...]:
-    t = c.now
-    return (c.reading(t, X), c.reading(t, Y))
+    c.bring_up()
+    return tuple(c.tip.position)
 
 
 @handles("Scan.Save")

@@ -9,14 +9,32 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from bluesky_gpsts.simulator.controller import Busy, Controller
+from bluesky_gpsts.nanonis.commands import is_idempotent
+from bluesky_gpsts.simulator.controller import COMMAND_TIME, Busy, Controller, Refused
 
-__all__ = ["HANDLERS", "Answer", "Handler", "busy", "choice", "handles", "switch"]
+__all__ = [
+    "HANDLERS",
+    "Answer",
+    "Handler",
+    "busy",
+    "choice",
+    "handles",
+    "require",
+    "switch",
+    "takes_time",
+]
 
 Answer = tuple[Any, ...] | Busy
 Handler = Callable[..., Answer]
 
 HANDLERS: dict[str, Handler] = {}
+
+_READING = ("Scan.FrameDataGrab", "Scan.WaitEndOfScan", "Scan.Save", "BiasSpectr.Open")
+
+
+def takes_time(name: str) -> bool:
+    """Whether a command changes something, so that the controller needs a moment for it."""
+    return not is_idempotent(name) and name not in _READING
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
@@ -39,7 +57,13 @@ def choice(value: int, old: int) -> int:
     return old if value == 0 else value - 1
 
 
+def require(what: str, value: float, unit: str, low: float, high: float) -> None:
+    """Refuse a value outside `low` to `high`, which is what the controller can hold and show."""
+    if not low <= value <= high:
+        raise Refused(f"{what} of {value:g} {unit} is outside {low:g} to {high:g} {unit}")
+
+
 def busy(c: Controller, wait: int, until: float, event: threading.Event) -> Answer:
-    """Answer at once, or when the operation is over."""
+    """Answer at once, or when the operation is over and the loop has settled after it."""
     c.clock.skip_to(until)
-    return Busy(until, event, lambda reached: ()) if wait else ()
+    return Busy(until + COMMAND_TIME, event, lambda: ()) if wait else ()

@@ -2,10 +2,17 @@
 
 from typing import Any
 
-from bluesky_gpsts.simulator.controller import Busy, Controller, Refused
-from bluesky_gpsts.simulator.handlers.registry import HANDLERS, Answer, choice, handles, switch
+from bluesky_gpsts.physics.tunnelling import MAX_MODULATION
+from bluesky_gpsts.simulator.controller import LONGEST, Busy, Controller, Refused
+from bluesky_gpsts.simulator.handlers.registry import (
+    HANDLERS,
+    Answer,
+    choice,
+    handles,
+    require,
+    switch,
+)
 from bluesky_gpsts.simulator.signals import SIGNALS
-from bluesky_gpsts.simulator.spectroscopy import Sweep
 
 _FIXED = ("Sweep Start", "Sweep End")
 _PARAMETERS = (
@@ -30,18 +37,11 @@ def spectroscopy_start(c: Controller, get_data: int, name: str) -> Answer:
     if not get_data:
         return ([], [], [])
 
-    def result(reached: bool) -> tuple[Any, ...]:
-        # Stopped: the points taken so far are returned. Bias and loop are left as they are, for
-        # whoever stopped the sweep may have withdrawn the tip meanwhile.
-        share = 1.0 if reached else (c.clock.now() - sweep.begin) / (sweep.end - sweep.begin)
-        return _reply(sweep, share)
+    def result() -> tuple[Any, ...]:
+        c.bring_up()
+        return (*sweep.table(c.tip), sweep.parameters())
 
     return Busy(sweep.end, c.sweep_cancelled, result)
-
-
-def _reply(sweep: Sweep, share: float) -> tuple[Any, ...]:
-    points = round(sweep.data.shape[1] * min(max(share, 0.0), 1.0))
-    return (list(sweep.names), sweep.data[:, :points], list(sweep.parameters))
 
 
 @handles("BiasSpectr.Stop")
@@ -71,6 +71,12 @@ def channels_get(c: Controller) -> tuple[Any, ...]:
     return (channels, [SIGNALS[channel] for channel in channels])
 
 
+def require_offset(c: Controller, z_offset: float) -> None:
+    """Refuse an offset that the piezo does not reach."""
+    full = c.tip.range_xyz[2]
+    require("a Z offset", z_offset, "m", -full, full)
+
+
 @handles("BiasSpectr.PropsSet")
 def props_set(
     c: Controller,
@@ -83,6 +89,7 @@ def props_set(
     dialog: int,
 ) -> tuple[Any, ...]:
     s = c.sweep
+    require_offset(c, z_offset)
     if points < 0 or points == 1 or points > 65536:
         raise Refused(f"{points} points are out of range")
     if not 0 <= sweeps <= 1000:
@@ -146,8 +153,11 @@ def timing_set(
     z_control: float,
 ) -> tuple[Any, ...]:
     times = (z_averaging, initial, settling, integration, end, z_control)
-    if min(times) < 0 or not slew > 0 or not integration > 0:
-        raise Refused("times must not be negative, slew rate and integration time positive")
+    for seconds in times:
+        require("a time", seconds, "s", 0.0, LONGEST)
+    require("an integration time", integration, "s", 1e-7, LONGEST)
+    require("a slew rate", slew, "V/s", 1e-6, 1e9)
+    require_offset(c, z_offset)
     s = c.sweep
     s.z_averaging, s.initial_settling, s.settling, s.integration, s.end_settling, s.z_control = (
         times
@@ -186,14 +196,13 @@ def _option(name: str, default: tuple[Any, ...]) -> None:
 
 _option("DigSync", (0,))
 _option("PulseSeqSync", (0, 0))
-_option("MLSLockinPerSeg", (0,))
-_option("MLSMode", ("Linear",))
 
 
 @handles("BiasSpectr.AltZCtrlSet")
 def alternate_set(c: Controller, on: int, setpoint: float, settling: float) -> tuple[Any, ...]:
-    old = c.sweep_options.get("AltZCtrl", (0, 0.0, 0.0))
-    c.sweep_options["AltZCtrl"] = (int(switch(on, bool(old[0]))), setpoint, settling)
+    if on == 1:
+        raise Refused("the alternate Z-Controller setpoint is not available")
+    c.sweep_options["AltZCtrl"] = (0, setpoint, settling)
     return ()
 
 
@@ -204,14 +213,25 @@ def alternate_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("BiasSpectr.ZOffRevertSet")
 def revert_set(c: Controller, on: int) -> tuple[Any, ...]:
-    old = bool(c.sweep_options.get("ZOffRevert", (1,))[0])
-    c.sweep_options["ZOffRevert"] = (int(switch(on, old)),)
+    c.sweep.revert_offset = switch(on, c.sweep.revert_offset)
     return ()
 
 
 @handles("BiasSpectr.ZOffRevertGet")
 def revert_get(c: Controller) -> tuple[Any, ...]:
-    return c.sweep_options.get("ZOffRevert", (1,))
+    return (int(c.sweep.revert_offset),)
+
+
+@handles("BiasSpectr.MLSModeSet")
+def segments_set(c: Controller, mode: str) -> tuple[Any, ...]:
+    if mode.lower() != "linear":
+        raise Refused(f"the sweep mode {mode!r} is not available; only Linear is")
+    return ()
+
+
+@handles("BiasSpectr.MLSModeGet")
+def segments_get(c: Controller) -> tuple[Any, ...]:
+    return ("Linear",)
 
 
 @handles("BiasSpectr.TTLSyncGet")
@@ -239,8 +259,11 @@ def _require_first(number: int, what: str) -> None:
 def _modulator(command: str, attribute: str) -> None:
     def setter(c: Controller, number: int, value: Any) -> tuple[Any, ...]:
         _require_first(number, "modulator")
-        if attribute == "amplitude" and value < 0:
-            raise Refused(f"the amplitude must not be negative, not {value:g}")
+        if attribute == "amplitude":
+            require("an amplitude", value, "V", 0.0, MAX_MODULATION)
+        if attribute in ("modulated", "demodulated"):
+            c.require_signal(value)
+        c.bring_up()
         old = getattr(c.lockin, attribute)
         setattr(c.lockin, attribute, type(old)(value))
         return ()

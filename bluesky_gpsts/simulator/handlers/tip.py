@@ -1,10 +1,16 @@
 """Bias, current, z-controller, safe tip, tip shaper."""
 
-import math
 from typing import Any
 
-from bluesky_gpsts.simulator.controller import Controller, Refused
-from bluesky_gpsts.simulator.handlers.registry import Answer, busy, choice, handles, switch
+from bluesky_gpsts.simulator.controller import LONGEST, Controller, Refused
+from bluesky_gpsts.simulator.handlers.registry import (
+    Answer,
+    busy,
+    choice,
+    handles,
+    require,
+    switch,
+)
 from bluesky_gpsts.simulator.signals import CURRENT
 
 
@@ -12,12 +18,15 @@ from bluesky_gpsts.simulator.signals import CURRENT
 def bias_set(c: Controller, bias: float) -> tuple[Any, ...]:
     if not abs(bias) <= c.max_bias:
         raise Refused(f"{bias:g} V is outside the range of +-{c.max_bias:g} V")
-    c.tip.set_bias(c.now, bias)
+    t = c.now
+    c.require_idle(t)
+    c.tip.set_bias(t, bias)
     return ()
 
 
 @handles("Bias.Get")
 def bias_get(c: Controller) -> tuple[Any, ...]:
+    c.bring_up()
     return (c.tip.bias,)
 
 
@@ -46,21 +55,23 @@ def bias_pulse(
     peak = value if absolute == 2 else old + value
     if not abs(peak) <= c.max_bias:
         raise Refused(f"a pulse to {peak:g} V is outside the range of +-{c.max_bias:g} V")
-    feedback = c.tip.feedback
-    if hold != 2 and feedback:
-        c.tip.set_feedback(t, False)
-        c.tip.update(t + 2e-6)
-    c.tip.set_bias(t + 2e-6, peak)
-    c.tip.update(t + width)
-    c.tip.set_bias(t + width, old)
-    if feedback:
-        c.tip.set_feedback(t + width, True)
+    require("a pulse width", width, "s", 0.0, LONGEST)
+    c.require_idle(t)
+    if hold != 2:
+        c.tip.hold()
+    c.tip.set_bias(t, peak)
+
+    def end() -> None:
+        c.tip.set_bias(t + width, old)
+        c.tip.release()
+
+    c.tip.schedule(t + width, "pulse", end)
     return busy(c, wait, t + width, c.closing)
 
 
 @handles("Current.Get")
 def current_get(c: Controller) -> tuple[Any, ...]:
-    return (c.reading(c.now, CURRENT),)
+    return tuple(c.readings(c.now, CURRENT))
 
 
 _GAINS = [f"LN 10^{power}" for power in range(6, 12)]
@@ -91,16 +102,20 @@ def current_calibr_get(c: Controller, gain: int = -1) -> tuple[Any, ...]:
 
 @handles("ZCtrl.OnOffSet")
 def z_on_off_set(c: Controller, on: int) -> tuple[Any, ...]:
+    t = c.now
+    if on and not c.tip.feedback:
+        # Whatever holds the loop open just now does so for the sake of the tip.
+        c.require_idle(t)
     if on and c.safe_tip.tripped:
         c.safe_tip.tripped = False
-    effective = c.tip.set_feedback(c.now, bool(on))
-    c.clock.skip_to(effective)
+        c.arm()
+    c.clock.skip_to(c.tip.set_feedback(t, bool(on)))
     return ()
 
 
 @handles("ZCtrl.OnOffGet")
 def z_on_off_get(c: Controller) -> tuple[Any, ...]:
-    c.tip.update(c.now)
+    c.bring_up()
     return (int(c.tip.feedback),)
 
 
@@ -111,28 +126,29 @@ def z_status_get(c: Controller) -> tuple[Any, ...]:
         return (5,)
     if c.tip.ramping(t):
         return (6,)
-    if c.sweeping(t) and c.sweep.hold:
-        return (3,)
-    if c.tip.feedback and c.tip.feedback_off_at < math.inf:
+    if c.tip.pending("switch-off"):
         return (4,)
+    if c.tip.feedback and c.tip.held:
+        return (3,)
     return (2 if c.tip.feedback else 1,)
 
 
 @handles("ZCtrl.ZPosGet")
 def z_position_get(c: Controller) -> tuple[Any, ...]:
-    c.tip.update(c.now)
+    c.bring_up()
     return (c.tip.z,)
 
 
 @handles("ZCtrl.ZPosSet")
 def z_position_set(c: Controller, z: float) -> tuple[Any, ...]:
     t = c.now
+    c.require_idle(t)
     if c.tip.feedback:
         raise Refused("switch the Z-Controller off first")
     high, low = c.tip.z_limits
     if not low <= z <= high:
         raise Refused(f"{z:g} m is outside the Z limits {low:g} to {high:g} m")
-    c.clock.skip_to(c.tip.ramp_z(t, z, c.tip.withdraw_rate))
+    c.clock.skip_to(c.tip.drive_z(t, z, c.tip.withdraw_rate))
     return ()
 
 
@@ -140,6 +156,7 @@ def z_position_set(c: Controller, z: float) -> tuple[Any, ...]:
 def z_setpoint_set(c: Controller, setpoint: float) -> tuple[Any, ...]:
     if not setpoint > 0:
         raise Refused(f"the current setpoint must be positive, not {setpoint:g} A")
+    require("a current setpoint", setpoint, "A", 0.0, c.tip.preamplifier.limit)
     c.tip.set_setpoint(c.now, setpoint)
     return ()
 
@@ -153,7 +170,8 @@ def z_setpoint_get(c: Controller) -> tuple[Any, ...]:
 def z_gain_set(c: Controller, p: float, time_constant: float, i: float) -> tuple[Any, ...]:
     if not (p > 0 and time_constant > 0):
         raise Refused("gain and time constant must be positive")
-    c.tip.p_gain, c.tip.time_constant = p, time_constant
+    require("an integral gain", p / time_constant, "m/s", 1e-30, 1e30)
+    c.tip.set_gain(c.now, p, time_constant)
     return ()
 
 
@@ -164,7 +182,8 @@ def z_gain_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("ZCtrl.SwitchOffDelaySet")
 def z_delay_set(c: Controller, delay: float) -> tuple[Any, ...]:
-    c.tip.switch_off_delay = max(delay, 0.0)
+    require("a switch-off delay", delay, "s", 0.0, LONGEST)
+    c.tip.switch_off_delay = delay
     return ()
 
 
@@ -175,6 +194,7 @@ def z_delay_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("ZCtrl.TipLiftSet")
 def z_lift_set(c: Controller, lift: float) -> tuple[Any, ...]:
+    require("a tip lift", lift, "m", -c.tip.range_xyz[2], c.tip.range_xyz[2])
     c.tip.tip_lift = lift
     return ()
 
@@ -200,15 +220,14 @@ def z_home(c: Controller) -> tuple[Any, ...]:
     t = c.now
     target = c.tip.z + c.home[1] if c.home[0] else c.home[1]
     target = min(max(target, c.tip.z_limits[1]), c.tip.z_limits[0])
-    c.clock.skip_to(c.tip.ramp_z(t, target, c.tip.withdraw_rate))
+    c.clock.skip_to(c.take_tip_away(t, target, c.tip.withdraw_rate))
     return ()
 
 
 @handles("ZCtrl.Withdraw")
 def z_withdraw(c: Controller, wait: int, timeout: int) -> Answer:
     t = c.now
-    c.stop_scan(t)
-    end = c.tip.ramp_z(t, c.tip.z_limits[0], c.tip.withdraw_rate)
+    end = c.take_tip_away(t, c.tip.z_limits[0], c.tip.withdraw_rate)
     if wait and timeout >= 0:
         end = min(end, t + timeout / 1000)
     return busy(c, wait, end, c.closing)
@@ -216,8 +235,7 @@ def z_withdraw(c: Controller, wait: int, timeout: int) -> Answer:
 
 @handles("ZCtrl.WithdrawRateSet")
 def z_rate_set(c: Controller, rate: float) -> tuple[Any, ...]:
-    if not rate > 0:
-        raise Refused(f"the withdraw rate must be positive, not {rate:g} m/s")
+    require("a withdraw rate", rate, "m/s", 1e-12, 1.0)
     c.tip.withdraw_rate = rate
     return ()
 
@@ -266,7 +284,9 @@ def z_active_set(c: Controller, index: int) -> tuple[Any, ...]:
 
 @handles("SafeTip.OnOffSet")
 def safe_tip_set(c: Controller, on: int) -> tuple[Any, ...]:
+    c.bring_up()
     c.safe_tip.on = switch(on, c.safe_tip.on)
+    c.arm()
     return ()
 
 
@@ -277,13 +297,15 @@ def safe_tip_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("SafeTip.SignalGet")
 def safe_tip_signal(c: Controller) -> tuple[Any, ...]:
-    return (c.reading(c.now, CURRENT),)
+    return tuple(c.readings(c.now, CURRENT))
 
 
 @handles("SafeTip.PropsSet")
 def safe_tip_props_set(c: Controller, recover: int, pause: int, limit: float) -> tuple[Any, ...]:
+    c.bring_up()
     c.safe_tip.auto_recovery, c.safe_tip.auto_pause = bool(recover), bool(pause)
     c.safe_tip.threshold = limit
+    c.arm()
     return ()
 
 
@@ -293,6 +315,9 @@ def safe_tip_props_get(c: Controller) -> tuple[Any, ...]:
     return (int(tip.auto_recovery), int(tip.auto_pause), tip.threshold)
 
 
+_SHAPER_TIMES, _SHAPER_LIFTS = (0, 4, 6, 8, 9), (3, 7)
+
+
 @handles("TipShaper.PropsSet")
 def shaper_set(c: Controller, *values: float) -> tuple[Any, ...]:
     old = c.tip_shaper.values
@@ -300,6 +325,13 @@ def shaper_set(c: Controller, *values: float) -> tuple[Any, ...]:
     kept = list(values)
     for place, value in switches.items():
         kept[place] = switch(int(value), bool(old[place]))
+    for place, value in enumerate(kept):
+        if place in _SHAPER_TIMES:
+            require("a time of the tip shaper", value, "s", 0.0, LONGEST)
+        elif place in _SHAPER_LIFTS:
+            require("a lift of the tip shaper", value, "m", -c.tip.range_xyz[2], c.tip.range_xyz[2])
+        elif place not in switches:
+            require("a bias of the tip shaper", value, "V", -c.max_bias, c.max_bias)
     c.tip_shaper.values = tuple(float(value) for value in kept)
     return ()
 
@@ -313,24 +345,35 @@ def shaper_get(c: Controller) -> tuple[Any, ...]:
 @handles("TipShaper.Start")
 def shaper_start(c: Controller, wait: int, timeout: int) -> Answer:
     t = c.now
+    c.require_idle(t, scan=True)
     delay, change, bias, lift, time1, bias2, settle, height, time2, pause, restore = (
         c.tip_shaper.values
     )
-    z, old_bias = c.tip.z, c.tip.bias
-    c.tip.set_feedback(t, False)
-    t += delay
-    c.tip.update(t)
-    if change:
-        c.tip.set_bias(t, bias)
-    t = c.tip.ramp_z(t, z + lift, abs(lift) / max(time1, 1e-3) or 1e-9)
-    c.tip.update(t)
-    if change:
-        c.tip.set_bias(t, bias2)
-    t = c.tip.ramp_z(t + settle, z + lift + height, abs(height) / max(time2, 1e-3) or 1e-9)
-    c.tip.update(t)
-    if change:
-        c.tip.set_bias(t, old_bias)
-    if restore:
-        c.tip.set_feedback(t, True)
-    c.shaper_end = t + pause
-    return busy(c, wait, c.shaper_end, c.closing)
+    tip, old = c.tip, c.tip.bias
+    c.tip_shaper.bias = old
+    tip.set_feedback(t, False)
+
+    def at(time: float, bias: float, change_z: float, seconds: float) -> None:
+        def act() -> None:
+            if change:
+                tip.set_bias(time, bias)
+            if change_z:
+                tip.drive_z(time, tip.z + change_z, abs(change_z) / max(seconds, 1e-3))
+
+        tip.schedule(time, "shaper", act)
+
+    first = t + max(delay, tip.switch_off_delay)
+    second = first + time1 + settle
+    last = second + time2
+    at(first, bias, lift, time1)
+    at(first + time1, bias2, 0.0, 0.0)
+    at(second, bias2, height, time2)
+    at(last, old, 0.0, 0.0)
+
+    def close() -> None:
+        if restore:
+            tip.set_feedback(last, True)
+
+    tip.schedule(last, "shaper", close)
+    tip.schedule(last + pause, "shaper")
+    return busy(c, wait, last + pause, c.closing)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from bluesky_gpsts.simulator.controller import Controller, Refused
-from bluesky_gpsts.simulator.handlers.registry import handles
-from bluesky_gpsts.simulator.signals import BIAS, CURRENT, SIGNALS, X, Y, Z
+from bluesky_gpsts.simulator.controller import Controller
+from bluesky_gpsts.simulator.handlers.registry import handles, require
+from bluesky_gpsts.simulator.signals import BIAS, CURRENT, MEASURED, SIGNALS, X, Y, Z
 
 
 @handles("Signals.NamesGet")
@@ -14,21 +14,20 @@ def signal_names(c: Controller) -> tuple[Any, ...]:
 
 @handles("Signals.MeasNamesGet")
 def measured_names(c: Controller) -> tuple[Any, ...]:
-    return ([SIGNALS[index] for index in sorted(c.channels_known)],)
+    return ([SIGNALS[index] for index in sorted(MEASURED)],)
 
 
 @handles("Signals.ValGet")
 def signal_value(c: Controller, index: int, wait: int) -> tuple[Any, ...]:
     c.require_signal(index)
-    return (c.reading(c.now, index),)
+    return tuple(c.readings(c.now, index))
 
 
 @handles("Signals.ValsGet")
 def signal_values(c: Controller, indices: Any, wait: int) -> tuple[Any, ...]:
     for index in indices:
         c.require_signal(int(index))
-    t = c.now
-    return ([c.reading(t, int(index)) for index in indices],)
+    return (c.readings(c.now, *map(int, indices)),)
 
 
 @handles("Signals.RangeGet")
@@ -74,8 +73,7 @@ def period_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("Util.AcqPeriodSet")
 def period_set(c: Controller, period: float) -> tuple[Any, ...]:
-    if not period > 0:
-        raise Refused(f"the acquisition period must be positive, not {period:g} s")
+    require("an acquisition period", period, "s", 1e-6, 1e3)
     c.acquisition_period = period
     return ()
 
