@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,15 @@ from .training import Prior, blind_space, full_vector, maximise, structured_spac
 
 FloatArray = npt.NDArray[np.float64]
 
-# A structure has to lose by this factor in evidence (natural logarithm) before it is dropped.
-_GATE = 1.0
+# A structure that was given is taken as right until the evidence is this far (natural logarithm)
+# against it. From _EARLY outcomes on it must have gained what its `gain` says for each.
+_AGAINST = 1.0
+_EARLY = 12
+
+# With less evidence than this in favour, points are chosen as if there were no structure: they
+# serve the map whether it is right or wrong. With more than _LATE outcomes it no longer matters.
+_FOR = 2.0
+_LATE = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +47,10 @@ class Fit:
         Log posterior with the structure minus that without.
     trained : bool
         False if they are the medians of their priors.
+    n : int
+        Number of outcomes that they were trained with.
+    gain : float
+        Evidence that a structure which is right gains with every outcome.
     """
 
     scaling: Scaling
@@ -47,11 +58,24 @@ class Fit:
     structured: FloatArray | None
     evidence: float
     trained: bool
+    n: int = 0
+    gain: float = 0.0
 
     @property
     def uses_structure(self) -> bool:
         """Whether the data support the structure, or say nothing against it."""
-        return self.structured is not None and self.evidence > -_GATE
+        if self.structured is None:
+            return False
+        if self.n < _EARLY:
+            return self.evidence > -_AGAINST
+        return self.evidence >= self.gain * self.n
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the structure is in use without evidence for it."""
+        if not self.uses_structure or self.n > _LATE:
+            return False
+        return self.evidence < max(_FOR, self.gain * self.n)
 
     @property
     def hyperparameters(self) -> FloatArray:
@@ -68,6 +92,8 @@ class Fit:
             "structured": None if self.structured is None else self.structured.tolist(),
             "evidence": self.evidence,
             "trained": self.trained,
+            "n": self.n,
+            "gain": self.gain,
         }
 
     @classmethod
@@ -80,6 +106,8 @@ class Fit:
             None if structured is None else np.array(structured, dtype=float),
             float(state["evidence"]),
             bool(state["trained"]),
+            int(state["n"]),
+            float(state["gain"]),
         )
 
 
@@ -106,6 +134,10 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+# The cache of the map, and the one by which points are chosen: mostly the same.
+Caches = tuple[CandidateCache, CandidateCache]
 
 
 class SurfaceModel:
@@ -155,17 +187,24 @@ class SurfaceModel:
             self._sum_kernel = add_part(self._blind_kernel, self._part)
             self._sum_space = structured_space(prior, self._part)
             structured = self._sum_space.from_point(self._sum_space.middle)
+        gain = 0.0 if structure is None else structure.gain
         self.fit = Fit(
-            Scaling(0.0, 1.0, relative_noise**2), prior.median.copy(), structured, 0.0, False
+            Scaling(0.0, 1.0, relative_noise**2),
+            prior.median.copy(),
+            structured,
+            0.0,
+            trained=False,
+            gain=gain,
         )
         self._cache = self._new_cache(self.fit)
+        self._steering = self._cache
         self._y = np.empty(0)
         self._noise = np.empty(0)
         self._unit = np.empty((0, 2))
         self._best = np.nan
         self._gp: Any = None
         self._gp_state: tuple[int, bytes] | None = None
-        self._job: Job[tuple[Fit, CandidateCache]] | None = None
+        self._job: Job[tuple[Fit, Caches]] | None = None
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -281,7 +320,7 @@ class SurfaceModel:
         """
         before = self.fit
 
-        def work() -> tuple[Fit, CandidateCache]:
+        def work() -> tuple[Fit, Caches]:
             fit = self._trained(data, before)
             return fit, self._filled(fit, data)
 
@@ -293,7 +332,7 @@ class SurfaceModel:
         """Scale the outcomes anew and rebuild, at unchanged hyperparameters."""
         scaling = Scaling.of(data.values, self.relative_noise)
         old = self.fit
-        self.load(data, Fit(scaling, old.blind, old.structured, old.evidence, old.trained))
+        self.load(data, replace(old, scaling=scaling))
 
     def load(self, data: Data, fit: Fit) -> None:
         """Rebuild with given scaling and hyperparameters."""
@@ -318,6 +357,8 @@ class SurfaceModel:
         nearest = self.grid.nearest(unit)
         for position, outcome, variance, near in zip(unit, y, noise, nearest, strict=True):
             self._cache.add(position, float(outcome), float(variance), int(near))
+            if self._steering is not self._cache:
+                self._steering.add(position, float(outcome), float(variance), int(near))
         self._y = np.concatenate([self._y, y])
         self._noise = np.concatenate([self._noise, noise])
         self._unit = np.concatenate([self._unit, unit])
@@ -364,16 +405,18 @@ class SurfaceModel:
             If no candidate is allowed or a function misbehaves.
         """
         squared = self.scaling.scale**2
-        variance = self.variance
+        cache = self._steering
         if len(pending):
             noise = self.scaling.standardised_noise(np.full(len(pending), np.nan))
-            variance = self._cache.variance_after(pending, noise) * squared
-        mean = self.mean
+            variance = cache.variance_after(pending, noise) * squared
+        else:
+            variance = cache.variance * squared
+        mean = cache.mean * self.scaling.scale + self.scaling.offset
         candidates = Candidates(
             self.grid,
             mean,
-            self._cache.prior_mean * self.scaling.scale + self.scaling.offset,
-            self._cache.prior_variance * squared,
+            cache.prior_mean * self.scaling.scale + self.scaling.offset,
+            cache.prior_variance * squared,
             self.scaling.default_variance,
             self._best,
             target,
@@ -394,35 +437,40 @@ class SurfaceModel:
         last = [before.blind] if before.trained else []
         blind, value = maximise(self._blind_kernel, *args, self._blind_space, last)
         if before.structured is None:
-            return Fit(scaling, blind, None, 0.0, True)
+            return Fit(scaling, blind, None, 0.0, trained=True, n=len(data))
         last = [before.structured] if before.trained else []
         structured, other = maximise(self._sum_kernel, *args, self._sum_space, last)
-        return Fit(scaling, blind, structured, round(other - value, 4), True)
+        evidence = round(other - value, 4)
+        return Fit(scaling, blind, structured, evidence, True, len(data), before.gain)
 
-    def _new_cache(self, fit: Fit) -> CandidateCache:
-        kernel = self._sum_kernel if fit.uses_structure else self._blind_kernel
-        vector = full_vector(fit.hyperparameters)
+    def _new_cache(self, fit: Fit, *, structured: bool = True) -> CandidateCache:
+        use = structured and fit.uses_structure
+        kernel = self._sum_kernel if use else self._blind_kernel
+        vector = full_vector(fit.hyperparameters if use else fit.blind)
         return CandidateCache(self.grid.unit, kernel.function, vector, kernel.variance)
 
-    def _filled(self, fit: Fit, data: Data) -> CandidateCache:
-        cache = self._new_cache(fit)
-        cache.set_data(
-            data.unit,
-            fit.scaling.standardise(data.values),
-            fit.scaling.standardised_noise(data.variances),
-        )
-        return cache
+    def _filled(self, fit: Fit, data: Data) -> Caches:
+        caches = [self._new_cache(fit)]
+        if fit.undecided:
+            caches.append(self._new_cache(fit, structured=False))
+        for cache in caches:
+            cache.set_data(
+                data.unit,
+                fit.scaling.standardise(data.values),
+                fit.scaling.standardised_noise(data.variances),
+            )
+        return caches[0], caches[-1]
 
     def _finish(self, data: Data) -> None:
         """Bring the result of training into use; wait for it if it is not there."""
         assert self._job is not None
-        fit, cache = self._job.result()
+        fit, caches = self._job.result()
         self._job = None
-        self._use(data, fit, cache)
+        self._use(data, fit, caches)
 
-    def _use(self, data: Data, fit: Fit, cache: CandidateCache) -> None:
+    def _use(self, data: Data, fit: Fit, caches: Caches) -> None:
         self.fit = fit
-        self._cache = cache
+        self._cache, self._steering = caches
         self._unit = data.unit
         self._y = fit.scaling.standardise(data.values)
         self._noise = fit.scaling.standardised_noise(data.variances)
