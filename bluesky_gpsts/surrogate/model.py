@@ -15,19 +15,20 @@ from .grid import Grid
 from .kernels import Kernel, get_kernel, prior_mean, prior_mean_gradient
 from .parts import Part, add_part
 from .scaling import Scaling
-from .structures import Structure
-from .training import Prior, blind_space, full_vector, maximise, structured_space
+from .structures import Lattice, Structure, Symmetry
+from .training import Prior, Space, blind_space, full_vector, maximise, structured_space
 
 FloatArray = npt.NDArray[np.float64]
 
 # A structure that was given is taken as right until the evidence is this far (natural logarithm)
-# against it. From _EARLY outcomes on it must have gained what its `gain` says for each.
+# against it; from _EARLY outcomes on it is asked for more strictly.
 _AGAINST = 1.0
-_EARLY = 12
+_EARLY = 10
+_STRICT = 0.3
 
 # With less evidence than this in favour, points are chosen as if there were no structure: they
 # serve the map whether it is right or wrong. With more than _LATE outcomes it no longer matters.
-_FOR = 2.0
+_FOR = 1.0
 _LATE = 40
 
 
@@ -44,13 +45,12 @@ class Fit:
     structured : ndarray, shape (P,), or None
         With the structure; None if there is none.
     evidence : float
-        Log posterior with the structure minus that without.
+        Log posterior with the structure minus that without, or minus that with its rival (a
+        symmetry of another order) if that is higher.
     trained : bool
         False if they are the medians of their priors.
     n : int
         Number of outcomes that they were trained with.
-    gain : float
-        Evidence that a structure which is right gains with every outcome.
     """
 
     scaling: Scaling
@@ -59,23 +59,20 @@ class Fit:
     evidence: float
     trained: bool
     n: int = 0
-    gain: float = 0.0
 
     @property
     def uses_structure(self) -> bool:
         """Whether the data support the structure, or say nothing against it."""
         if self.structured is None:
             return False
-        if self.n < _EARLY:
-            return self.evidence > -_AGAINST
-        return self.evidence >= self.gain * self.n
+        return self.evidence > -(_AGAINST if self.n < _EARLY else _STRICT)
 
     @property
     def undecided(self) -> bool:
         """Whether the structure is in use without evidence for it."""
         if not self.uses_structure or self.n > _LATE:
             return False
-        return self.evidence < max(_FOR, self.gain * self.n)
+        return self.evidence < _FOR
 
     @property
     def hyperparameters(self) -> FloatArray:
@@ -93,7 +90,6 @@ class Fit:
             "evidence": self.evidence,
             "trained": self.trained,
             "n": self.n,
-            "gain": self.gain,
         }
 
     @classmethod
@@ -107,7 +103,6 @@ class Fit:
             float(state["evidence"]),
             bool(state["trained"]),
             int(state["n"]),
-            float(state["gain"]),
         )
 
 
@@ -181,20 +176,25 @@ class SurfaceModel:
         self._blind_kernel = get_kernel(kernel)
         self._blind_space = blind_space(prior)
         self._part: Part | None = None
+        self._rival: tuple[Kernel, Space] | None = None
         structured = None
         if structure is not None:
             self._part = structure.part(grid, kernel, prior.length, prior.length_factor)
             self._sum_kernel = add_part(self._blind_kernel, self._part)
             self._sum_space = structured_space(prior, self._part)
             structured = self._sum_space.from_point(self._sum_space.middle)
-        gain = 0.0 if structure is None else structure.gain
+            if isinstance(structure, Symmetry) and structure.rival is not None:
+                rival = structure.rival.part(grid, kernel, prior.length, prior.length_factor)
+                self._rival = (
+                    add_part(self._blind_kernel, rival),
+                    structured_space(prior, rival),
+                )
         self.fit = Fit(
             Scaling(0.0, 1.0, relative_noise**2),
             prior.median.copy(),
             structured,
             0.0,
             trained=False,
-            gain=gain,
         )
         self._cache = self._new_cache(self.fit)
         self._steering = self._cache
@@ -440,8 +440,9 @@ class SurfaceModel:
             return Fit(scaling, blind, None, 0.0, trained=True, n=len(data))
         last = [before.structured] if before.trained else []
         structured, other = maximise(self._sum_kernel, *args, self._sum_space, last)
-        evidence = round(other - value, 4)
-        return Fit(scaling, blind, structured, evidence, True, len(data), before.gain)
+        if self._rival is not None:
+            value = max(value, maximise(self._rival[0], *args, self._rival[1])[1])
+        return Fit(scaling, blind, structured, round(other - value, 4), True, len(data))
 
     def _new_cache(self, fit: Fit, *, structured: bool = True) -> CandidateCache:
         use = structured and fit.uses_structure
@@ -451,7 +452,7 @@ class SurfaceModel:
 
     def _filled(self, fit: Fit, data: Data) -> Caches:
         caches = [self._new_cache(fit)]
-        if fit.undecided:
+        if fit.undecided and not isinstance(self.structure, Lattice):
             caches.append(self._new_cache(fit, structured=False))
         for cache in caches:
             cache.set_data(

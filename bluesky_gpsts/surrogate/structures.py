@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -65,13 +65,15 @@ class Symmetry:
             )
 
     @property
-    def gain(self) -> float:
-        """Evidence to ask for with every outcome.
+    def rival(self) -> "Symmetry | None":
+        """Point group of another order: where it explains the outcomes better, this is wrong.
 
-        A wrong point group gains as well, as far as a defect is round: up to 0.17 per outcome
-        where C4 was given for C3, and the right one 0.3 and more.
+        A wrong group gains evidence over none at all, as far as a defect is round.
         """
-        return 0.2
+        order = _ORDERS[self.kind]
+        if order == 1:
+            return None
+        return replace(self, kind="C4" if order in (3, 6) else "C3")
 
     def part(self, grid: Grid, kernel: str, length: float, factor: float) -> Part:
         """Return the covariance on a frame; ``length`` and ``factor`` are those of the prior.
@@ -146,11 +148,6 @@ class Lattice:
         if not (math.isfinite(self.error) and 0 < self.error < 1):
             raise ValueError(f"error is {self.error!r}; give a fraction between 0 and 1.")
 
-    @property
-    def gain(self) -> float:
-        """Evidence to ask for with every outcome: any."""
-        return 0.0
-
     def part(self, grid: Grid, kernel: str, length: float, factor: float) -> Part:
         """Return the covariance on a frame."""
         a = np.asarray(self.vectors, dtype=float)
@@ -211,11 +208,6 @@ class Topograph:
         spread = stack.std(axis=(1, 2))
         keep = spread > 1e-3 * max(float(spread.max()), np.finfo(float).tiny)
         return np.asarray(stack[keep] / spread[keep, None, None])
-
-    @property
-    def gain(self) -> float:
-        """Evidence to ask for with every outcome: any."""
-        return 0.0
 
     def part(self, grid: Grid, kernel: str, length: float, factor: float) -> Part:
         """Return the covariance on a frame.
@@ -282,11 +274,6 @@ class Library:
         keep = min(self.components, int(np.sum(sizes > 1e-3 * sizes[0])))
         weighted = vectors[:keep] * (sizes[:keep, None] / np.sqrt(len(flat)))
         return weighted.reshape(keep, *self.maps.shape[1:])
-
-    @property
-    def gain(self) -> float:
-        """Evidence to ask for with every outcome: any."""
-        return 0.0
 
     def part(self, grid: Grid, kernel: str, length: float, factor: float) -> Part:
         """Return the covariance on a frame.
