@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_gpsts.benchmarks.maps import (
@@ -135,6 +135,7 @@ def test_a_small_wsxm_file(tmp_path: Path) -> None:
     assert (found.width, found.height) == pytest.approx((3e-10, 4e-9))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(content: str) -> None:
     import tempfile
