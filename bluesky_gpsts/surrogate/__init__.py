@@ -7,6 +7,7 @@ from .optimizer import MapOptimizer
 from .records import Decision
 from .replay import posterior_maps
 from .scaling import noise_variances
+from .spectra import spectral_cube
 from .structures import Lattice, Library, Structure, Symmetry, Topograph
 from .training import Prior
 
@@ -28,4 +29,5 @@ __all__ = [
     "Topograph",
     "noise_variances",
     "posterior_maps",
+    "spectral_cube",
 ]

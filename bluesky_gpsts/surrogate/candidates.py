@@ -17,7 +17,7 @@ from .kernels import KernelFunction, constant_variance
 FloatArray = npt.NDArray[np.float64]
 
 _BLOCK = 64
-_CHUNK = 2048
+_CHUNK = 512
 
 
 class CandidateCache:

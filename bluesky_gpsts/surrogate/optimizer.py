@@ -42,8 +42,8 @@ class MapOptimizer(MapView):
         A name of `ACQUISITIONS`, ``"module:function"``, or a function of posterior mean and
         variance, each of shape (M,), to scores of shape (M,); with a third parameter it gets a
         `Candidates` there.
-    n_initial : int
-        Number of first points that only fill the frame.
+    n_initial : int, optional
+        Number of first points that only fill the frame; 8 unless given, and 4 with a structure.
     seed : int
         Seed of those points.
     train_at : sequence of int
@@ -90,7 +90,7 @@ class MapOptimizer(MapView):
         outcome: str = "figure_of_merit",
         kernel: str = "matern-5/2",
         acquisition: str | Acquisition = "variance",
-        n_initial: int = 8,
+        n_initial: int | None = None,
         seed: int = 0,
         train_at: Sequence[int] = TRAIN_AT,
         relative_noise: float = 0.03,
@@ -105,6 +105,8 @@ class MapOptimizer(MapView):
         target_correlation: float | None = None,
         background: bool = True,
     ) -> None:
+        if n_initial is None:
+            n_initial = 8 if structure is None else 4
         settings = Settings(
             grid=grid,
             parameters=tuple(parameters),  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ class Lattice:
     """
 
     vectors: tuple[tuple[float, float], tuple[float, float]]
-    error: float = 0.01
+    error: float = 0.02
 
     def __post_init__(self) -> None:
         for vector in self.vectors:
@@ -153,7 +153,7 @@ class Lattice:
         a = np.asarray(self.vectors, dtype=float)
         turned = grid.to_frame(a + (grid.center_x, grid.center_y))
         reciprocal = np.linalg.inv(turned / grid.width).T
-        return folded_part(grid, PROFILES[kernel], reciprocal, self.error, (0.3, factor))
+        return folded_part(grid, PROFILES[kernel], reciprocal, self.error, (0.45, factor))
 
     def describe(self) -> dict[str, Any]:
         """Return what a document has to hold, as a dict that JSON can hold."""

@@ -57,6 +57,8 @@ _SDS = 6.0
 # another, cannot reach the next suggestion through the hyperparameters.
 _STEP = 1e-4
 
+_MANY = 200
+
 # Median of the variance of what a structure leaves over, relative to that of the outcomes.
 _RESIDUAL = 0.1
 
@@ -282,7 +284,10 @@ def maximise(
         return value, gradient * scale
 
     bounds = space.bounds / scale[:, None]
-    for start in (*space.starts, *(space.to_point(start) for start in starts)):
+    known = tuple(space.to_point(start) for start in starts)
+    # With many outcomes the posterior has one top that matters, near the last.
+    begins = known if known and len(x) > _MANY else (*space.starts, *known)
+    for start in begins:
         begin = np.clip(start, space.bounds[:, 0], space.bounds[:, 1]) / scale
         result = minimize(scaled, begin, jac=True, method="L-BFGS-B", bounds=bounds)
         # A later start has to be better by more than rounding, or the choice would hang on it.
