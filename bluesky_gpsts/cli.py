@@ -81,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     only.add_argument(
         "--results", type=Path, help="keep single runs in this file, and go on from it"
     )
+    only.add_argument(
+        "--report-only", action="store_true", default=None, help="report on --results as it is"
+    )
     only.add_argument("--figure", type=Path, help="draw the comparison to this PNG file")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
     bench.add_argument("--json", type=Path, help="write the table to this file")
@@ -243,6 +246,7 @@ def _bench(options: argparse.Namespace) -> int:
             data=options.data,
             results=options.results,
             figure=options.figure,
+            report_only=bool(options.report_only),
         )
         print(benchmark.text(result))
         _write_json(options.json, result)
@@ -256,7 +260,9 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-_ACQUISITION_ONLY = ("map", "cases", "strategies", "seeds", "data", "results", "figure")
+_ACQUISITION_ONLY = (
+    *("map", "cases", "strategies", "seeds", "data", "results", "report_only", "figure"),
+)
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -264,7 +270,8 @@ def _check_options(options: argparse.Namespace) -> None:
     owners = {"sample": "map"} | dict.fromkeys(_ACQUISITION_ONLY, "acquisition")
     for option, owner in owners.items():
         if getattr(options, option) is not None and options.name != owner:
-            raise ValueError(f"--{option} is for the benchmark {owner!r}, not {options.name!r}")
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} is for the benchmark {owner!r}, not {options.name!r}")
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:

@@ -92,6 +92,7 @@ def run(
     data: Path | None = None,
     results: Path | None = None,
     figure: Path | None = None,
+    report_only: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Run the comparison, or what is missing of it.
@@ -118,6 +119,8 @@ def run(
         File of single runs (JSON lines), written as they end; those it holds are not run again.
     figure : Path, optional
         PNG file to draw.
+    report_only : bool
+        Measure nothing; report on what `results` holds.
     progress : bool
         Show a bar with the time left.
 
@@ -136,9 +139,12 @@ def run(
     """
     recorded = None if map_file is None else read_map(map_file)
     protocol, notes = _protocol(quick, cases, strategies, seeds, side, limit, recorded, data)
+    if report_only and (results is None or not results.exists()):
+        raise FileNotFoundError(f"there are no results to report on in {results}; measure first")
     store = Store(results)
     tasks, skipped = _tasks(protocol, recorded, data)
-    _measure(protocol, tasks, store, recorded, data, progress)
+    if not report_only:
+        _measure(protocol, tasks, store, recorded, data, progress)
     cells = {cell for cell, _ in tasks}
     records = [r for r in store.records() if r.cell in cells and r.fits(protocol.side, limit)]
     records = [r for r in records if r.seed < protocol.seeds]
@@ -152,6 +158,9 @@ def run(
         "limit": limit,
         "not reached is counted as": limit + 1,
     }
+    missing = len(tasks) - len(records)
+    if missing:
+        skipped.append(f"not run yet: {missing} of {len(tasks)} single runs")
     result["notes"] = [*notes, *skipped, *more]
     result["seconds"] = sum(record.seconds for record in records)
     if figure is not None:
