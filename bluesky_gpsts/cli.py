@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     only.add_argument("--cases", help="maps to run, comma-separated (default: all)")
     only.add_argument("--strategies", help="strategies to run, comma-separated (default: all)")
     only.add_argument("--seeds", help="seeds of each cell (default: 10; 1 if quick)")
+    only.add_argument("--noise", help="only this fraction of the range: 0.03 or 0.1")
     only.add_argument("--data", type=Path, help="folder of the real measurements")
     only.add_argument(
         "--results", type=Path, help="keep single runs in this file, and go on from it"
@@ -242,6 +243,7 @@ def _bench(options: argparse.Namespace) -> int:
             cases=_listed(options.cases),
             strategies=_listed(options.strategies),
             seeds=None if options.seeds is None else _whole("--seeds", options.seeds),
+            noise=None if options.noise is None else _number("--noise", options.noise),
             map_file=options.map,
             data=options.data,
             results=options.results,
@@ -261,7 +263,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 _ACQUISITION_ONLY = (
-    *("map", "cases", "strategies", "seeds", "data", "results", "report_only", "figure"),
+    *("map", "cases", "strategies", "seeds", "noise", "data", "results", "report_only", "figure"),
 )
 
 

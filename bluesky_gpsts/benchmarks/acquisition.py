@@ -8,7 +8,7 @@ the same map and the same noise at every pixel.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ def run(
     seeds: int | None = None,
     side: int = SIDE,
     limit: int = LIMIT,
+    noise: float | None = None,
     map_file: str | Path | None = None,
     data: Path | None = None,
     results: Path | None = None,
@@ -111,6 +112,8 @@ def run(
         Candidates along a side of the synthetic maps; 43 is every third pixel of a frame of 128.
     limit : int
         Largest number of spectra.
+    noise : float, optional
+        Only this standard deviation of the noise, as a fraction of the range: 0.03 or 0.1.
     map_file : path, optional
         A .3ds, .npy or WSxM ASCII map to use instead of the cases.
     data : Path, optional
@@ -139,6 +142,12 @@ def run(
     """
     recorded = None if map_file is None else read_map(map_file)
     protocol, notes = _protocol(quick, cases, strategies, seeds, side, limit, recorded, data)
+    if noise is not None:
+        chosen = tuple(condition for condition in protocol.conditions if condition[0] == noise)
+        if not chosen:
+            known = ", ".join(f"{level:g}" for level in dict(CONDITIONS))
+            raise ValueError(f"noise is {noise:g}; choose from {known} (quick: 0.03 only)")
+        protocol = replace(protocol, conditions=chosen)
     if report_only and (results is None or not results.exists()):
         raise FileNotFoundError(f"there are no results to report on in {results}; measure first")
     store = Store(results)

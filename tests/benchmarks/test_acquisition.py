@@ -230,6 +230,7 @@ def test_a_map_that_lacks_what_a_strategy_needs() -> None:
         ({"strategies": ("guess",)}, "no strategy 'guess'"),
         ({"seeds": 0}, "seeds is 0"),
         ({"limit": 3}, "limit is 3"),
+        ({"noise": 0.5}, "noise is 0.5; choose from 0.03, 0.1"),
     ],
 )
 def test_wrong_arguments(wrong: dict[str, Any], message: str) -> None:
