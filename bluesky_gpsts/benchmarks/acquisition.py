@@ -60,7 +60,7 @@ CONDITIONS = ((0.03, False), (0.10, True), (0.10, False))
 _FIRST = (
     *(BLIND, "symmetry", "lattice", "topograph", FARTHEST, GPCAM),
     *(name for name, strategy in STRATEGIES.items() if strategy.kind == "wrong prior"),
-    *("library", "variance", "ucb", "raster", "raster, linear interpolation", "Sobol", "random"),
+    *("library", "variance", "ucb", "raster", "raster (linear)", "Sobol", "random"),
 )
 _WITHOUT_VARIANCES = (BLIND, "symmetry", "lattice", "variance")
 

@@ -63,7 +63,7 @@ _STRATEGIES = (
     Strategy("Sobol", "design", "sobol"),
     Strategy("random", "design", "random"),
     Strategy("raster", "design", "raster"),
-    Strategy("raster, linear interpolation", "design", "raster linear"),
+    Strategy("raster (linear)", "design", "raster linear"),
     Strategy(GPCAM, "gpCAM", "variance"),
     Strategy("gpCAM ucb", "gpCAM", "ucb"),
 )

@@ -183,7 +183,7 @@ def test_correlation() -> None:
     assert correlation(np.full_like(truth.values, 7.0), truth) == 0.0
 
 
-@pytest.mark.parametrize("name", ["raster", "raster, linear interpolation"])
+@pytest.mark.parametrize("name", ["raster", "raster (linear)"])
 def test_a_raster_counts_when_it_is_finished(name: str) -> None:
     sample = Sample.draw(truth_of("vacancy", 0, SIDE), 0.03, False)
     trace = measure(STRATEGIES[name], sample, 60)
