@@ -92,14 +92,27 @@ def _ratios(
             continue
         limit = cells[cell][0].limit
         if min(median, *known) > limit:
-            # Two counts that are only known to be above the limit have no ratio.
+            # Two counts that are only known to be above the limit have no ratio; a level that
+            # all of them reach has.
+            group = [cell, *(_beside(cell, name) for name in others)]
+            level = _common_level([cells[member] for member in group])
             notes.append(
-                f"{cell.title}: neither {cell.strategy} nor {' nor '.join(others)} reaches "
-                f"{WANTED} within {limit} spectra, so they are not compared by counts"
+                f"{cell.title}: none of {', '.join(member.strategy for member in group)} reaches "
+                f"{WANTED} within {limit} spectra; they are compared at r = {level:.2f}"
             )
-            continue
+            counts = [
+                quantiles([run.sustained(level) for run in cells[member]])[0] for member in group
+            ]
+            metric = f"{metric} at r = {level:.2f}"
+            median, known = counts[0], counts[1:]
         rows.append(_row(cell, metric, median / min(known), len(cells[cell]), TOLERANCE))
     return rows, notes
+
+
+def _common_level(groups: Sequence[Sequence[Record]]) -> float:
+    """Highest r, to two digits, that the median run of every group keeps at the end."""
+    lasts = [quantiles([run.r[-1] for run in runs])[0] for runs in groups]
+    return float(np.floor(100 * min(lasts)) / 100)
 
 
 def _beside(cell: Cell, strategy: str) -> Cell:

@@ -86,6 +86,11 @@ class Record:
         """Whether the run is of this protocol."""
         return (self.side, self.limit) == (side, limit)
 
+    def sustained(self, wanted: float) -> int:
+        """Spectra from which on `r` stays at `wanted`; one above the limit if it never does."""
+        found = Trace(self.n, self.r, None, 0.0).sustained(wanted)
+        return self.limit + 1 if found is None else found
+
     def to_line(self) -> str:
         """Line of a results file."""
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -150,11 +150,17 @@ def test_a_wrong_prior_is_compared_with_none() -> None:
     assert len(claims) == 2 and all(row.met is False and row.value == 0.9 for row in claims)
 
 
-def test_two_counts_above_the_limit_are_not_compared() -> None:
-    runs = _records("moire", "weighted", [None]) + _records("moire", "wrong library", [None])
+def test_counts_above_the_limit_are_compared_at_a_level_that_all_reach() -> None:
+    runs = []
+    for strategy, r in (("weighted", (0.5, 0.7, 0.92)), ("wrong library", (0.4, 0.5, 0.714))):
+        cell = Cell("moire", strategy, 0.03, False)
+        runs.append(Record(cell, 0, 43, 100, None, None, True, (10, 50, 100), r, 1.0))
     rows, notes = rows_of(runs)
-    assert not [row for row in rows if row.metric.startswith("times")]
-    assert "neither wrong library nor weighted reaches" in notes[0]
+    ratio = next(row for row in rows if row.metric.startswith("times"))
+    assert ratio.metric == "times the blind median at r = 0.71"
+    # The blind run is at 0.71 from 100 spectra on, like the other.
+    assert ratio.value == 1.0 and ratio.met is True
+    assert "none of wrong library, weighted reaches 0.95" in notes[0]
 
 
 def test_the_noise_is_the_same_for_all_strategies() -> None:
