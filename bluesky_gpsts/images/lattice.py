@@ -50,9 +50,7 @@ def lattice_from_image(
     column = (np.arange(nx) + 0.5) / nx - 0.5
     row = (np.arange(ny) + 0.5) / ny - 0.5
     # A slope would look like a long period.
-    plane = np.column_stack(
-        [np.ones(values.size), np.tile(column, ny), np.repeat(row, nx)]
-    )
+    plane = np.column_stack([np.ones(values.size), np.tile(column, ny), np.repeat(row, nx)])
     flat = values.ravel() - plane @ np.linalg.lstsq(plane, values.ravel(), rcond=None)[0]
     windowed = flat.reshape(ny, nx) * np.outer(np.hanning(ny), np.hanning(nx))
     power = np.abs(np.fft.fft2(windowed, (_PAD * ny, _PAD * nx)))

@@ -154,7 +154,8 @@ def relative_information_entropy(
 def total_correlation(mean: FloatArray, variance: FloatArray, candidates: Candidates) -> FloatArray:
     """Minus the total correlation between the point and the data: log(variance / prior) / 2.
 
-    Monotone in the variance where the prior variance is the same everywhere.
+    Monotone in the variance where the prior variance is the same everywhere. The data count with
+    their noise; gpCAM's function of that name leaves it out.
     """
     prior = candidates.prior_variance
     return 0.5 * np.log(np.maximum(variance, 1e-9 * prior) / prior)

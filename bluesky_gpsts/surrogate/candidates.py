@@ -82,10 +82,13 @@ class CandidateCache:
         """Posterior variance at the candidates, without noise: shape (M,), unit squared."""
         return np.maximum(self._variance, 0.0)
 
-    def rows(self, columns: npt.NDArray[np.int64]) -> FloatArray:
-        """Rows of V at some candidates: shape (N, len(columns)), a copy."""
-        parts = [rows[:, columns] for rows in self._used()]
-        return np.concatenate(parts) if parts else np.empty((0, len(columns)))
+    def correlation_with(self, columns: npt.NDArray[np.int64]) -> FloatArray:
+        """Prior correlation of each outcome with some candidates: shape (N, len(columns))."""
+        x, chosen = self._x[: self._n], self._candidates[columns]
+        covariance = self._kernel(x, chosen, self._hyperparameters)
+        covariance /= np.sqrt(self._variance_of(x, self._hyperparameters))[:, None]
+        covariance /= np.sqrt(self.prior_variance[columns])
+        return covariance
 
     def residuals(self) -> FloatArray:
         """Leave-one-out residuals in units of their predicted deviation: shape (N,).

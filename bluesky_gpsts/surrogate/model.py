@@ -302,10 +302,10 @@ class SurfaceModel:
         """Posterior of standardised outcomes at the candidates."""
         return self._cache
 
-    def prior_covariance(self, chosen: npt.NDArray[np.int64]) -> FloatArray:
-        """Covariance of standardised outcomes between some candidates, before any data."""
-        x = self.grid.unit[chosen]
-        return self.kernel.function(x, x, full_vector(self.fit.hyperparameters))
+    @property
+    def cautious_cache(self) -> CandidateCache:
+        """Posterior that does not rely on a structure without evidence for it."""
+        return self._steering
 
     def train(self, data: Data, *, background: bool) -> None:
         """Train with all data and rebuild; in the background, at the next `append`.

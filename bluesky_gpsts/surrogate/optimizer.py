@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .acquisition import Acquisition, Cost
 from .checkpoint import from_state, make_model, read_json, to_state, write_json
 from .grid import Grid
@@ -164,9 +167,11 @@ class MapOptimizer(MapView):
                 decision = choose(self.settings, self._ledger, self._model)
             x, y = (float(coordinate) for coordinate in self.grid.xy[decision.index])
             self._ledger.give_out(decision, x, y)
-            position = dict(zip(self.settings.parameters, (x, y), strict=True))
-            suggestions.append({ID: decision.id, **position})
+            suggestions.append({ID: decision.id, **self._named(x, y)})
         return suggestions
+
+    def _named(self, x: float, y: float) -> dict[str, Any]:
+        return dict(zip(self.settings.parameters, (x, y), strict=True))
 
     def ingest(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Take in outcomes. Either all points are taken or, on an error, none.
@@ -293,6 +298,38 @@ class MapOptimizer(MapView):
         """Return everything needed to go on, as a dict that JSON can hold."""
         return to_state(self.settings, self._ledger, self._model)
 
+    def replay(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike, variances: npt.ArrayLike
+    ) -> None:
+        """Rebuild the state of a run from its documents; the next suggestion is then the same.
+
+        Parameters
+        ----------
+        x, y : array_like, shape (N,)
+            Positions in sample coordinates, in metres, in the order of the run.
+        values : array_like, shape (N,)
+            Outcomes; one that is not finite was a failed point.
+        variances : array_like, shape (N,)
+            Their noise variances; NaN where there was none.
+
+        Raises
+        ------
+        ValueError
+            If this optimizer has points already, the arrays do not fit together, or a position is
+            outside the frame.
+        """
+        table = np.array([np.atleast_1d(column) for column in (x, y, values, variances)], float)
+        if self._ledger.positions:
+            raise ValueError("This optimizer has points already; replay a run into a new one.")
+        for u, v, value, variance in table.T.tolist():
+            (point,) = self.register_suggestions([self._named(u, v)])
+            if not math.isfinite(value):
+                self.register_failures([point])
+                continue
+            if math.isfinite(variance):
+                point[f"{self.settings.outcome}_variance"] = variance
+            self.ingest([{**point, self.settings.outcome: value}])
+
     @classmethod
     def from_state(
         cls,
@@ -346,6 +383,4 @@ class MapOptimizer(MapView):
             If it cannot be read.
         """
         state = read_json(Path(path))
-        return cls.from_state(
-            state, acquisition=acquisition, cost=cost, checkpoint_path=path
-        )
+        return cls.from_state(state, acquisition=acquisition, cost=cost, checkpoint_path=path)

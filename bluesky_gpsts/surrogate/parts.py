@@ -374,5 +374,3 @@ def _squares(x1: FloatArray, x2: FloatArray) -> FloatArray:
         d *= d
         total += d
     return total
-
-

@@ -298,9 +298,7 @@ class Library:
 Structure = Symmetry | Lattice | Topograph | Library
 
 
-def structure_from_json(
-    state: Mapping[str, Any], images: npt.ArrayLike | None = None
-) -> Structure:
+def structure_from_json(state: Mapping[str, Any], images: npt.ArrayLike | None = None) -> Structure:
     """Undo `to_json`, or `describe` with the image or the maps given again.
 
     Parameters

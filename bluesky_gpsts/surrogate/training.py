@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .grid import Grid
 from .kernels import Kernel
 from .parts import Part
 
@@ -37,6 +38,49 @@ class Prior:
     length_factor: float = 1.8
     signal_variance: float = 1.0
     signal_factor: float = 3.0
+
+    @classmethod
+    def learned(
+        cls, grids: Sequence[Grid], hyperparameters: Sequence[npt.ArrayLike], frame: Grid
+    ) -> "Prior":
+        """Start warm: the prior from earlier runs on the same class of defect.
+
+        Parameters
+        ----------
+        grids : sequence of Grid
+            Frame of each earlier run.
+        hyperparameters : sequence of array_like, each of shape (4,)
+            Last hyperparameters of each, as its decisions record them (lengths in metres).
+        frame : Grid
+            Frame of the new run.
+
+        Returns
+        -------
+        Prior
+            Its length is the geometric mean of those found, as a fraction of the new frame; its
+            width is their spread, no less than a factor 1.25, joined to that of the default as
+            if that were one more run.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or a length is not above zero.
+        """
+        table = np.array([np.asarray(vector, dtype=float) for vector in hyperparameters])
+        if len(table) == 0 or len(table) != len(grids) or table.shape[1:] != (4,):
+            raise ValueError(
+                f"There are {len(table)} vectors of hyperparameters, shape {table.shape}, and "
+                f"{len(grids)} frames; give one (4,) vector for each frame, and at least one."
+            )
+        if not (np.isfinite(table).all() and (table[:, 1:3] > 0).all()):
+            raise ValueError("A length of an earlier run is not finite and above zero.")
+        default = cls()
+        lengths = np.log(table[:, 1:3].ravel() / np.sqrt(frame.width * frame.height))
+        weight = len(table) / (len(table) + 1.0)
+        middle = weight * lengths.mean() + (1 - weight) * np.log(default.length)
+        spread = max(float(np.var(lengths)), np.log(1.25) ** 2)
+        joined = weight * spread + (1 - weight) * np.log(default.length_factor) ** 2
+        return cls(length=float(np.exp(middle)), length_factor=float(np.exp(np.sqrt(joined))))
 
     @property
     def median(self) -> FloatArray:

@@ -21,7 +21,9 @@ def test_weighted_takes_a_flat_map():
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="variance, covariance, shannon information gain, ucb, lcb"):
+    with pytest.raises(
+        ValueError, match="variance, covariance, shannon information gain, ucb, lcb"
+    ):
         get_acquisition("entropy search")
 
 
