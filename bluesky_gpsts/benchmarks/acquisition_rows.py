@@ -123,9 +123,7 @@ def _calibration(cells: dict[Cell, list[Record]]) -> tuple[list[Row], list[str]]
     """How good the map is where the optimizer first says that r is 0.95."""
     rows, notes = [], []
     for cell, runs in cells.items():
-        kind = STRATEGIES[cell.strategy].kind
-        judged = cell.strategy == BLIND or kind in ("prior", "wrong prior")
-        if not judged or not all(run.estimates for run in runs):
+        if not all(run.estimates for run in runs):
             continue
         claims = [run.claimed for run in runs if run.claimed is not None]
         if not claims:
