@@ -16,6 +16,10 @@ from .stopping import estimated_correlation
 FloatArray = npt.NDArray[np.float64]
 
 
+# Without training, the scaling is kept from so many outcomes on.
+_SCALED = 50
+
+
 def free_candidates(grid: Grid, ledger: Ledger) -> npt.NDArray[np.bool_]:
     """Candidates that may still be suggested: shape (M,)."""
     free = np.ones(grid.size, dtype=bool)
@@ -34,7 +38,7 @@ def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
     """Bring the model up to date with the ledger; train if one of ``train_at`` was passed."""
     data = measured_data(settings.grid, ledger)
     before, now = len(model), len(data)
-    if model.trained or model.training_due:
+    if model.trained or model.training_due or before >= _SCALED:
         model.append(data)
     else:
         # Before the first training the scaling of so few outcomes is still moving.

@@ -152,7 +152,7 @@ class Lattice:
         """Return the covariance on a frame."""
         a = np.asarray(self.vectors, dtype=float)
         turned = grid.to_frame(a + (grid.center_x, grid.center_y))
-        reciprocal = np.linalg.inv(turned / grid.width).T
+        reciprocal: FloatArray = np.asarray(np.linalg.inv(turned / grid.width).T, dtype=np.float64)
         return folded_part(grid, PROFILES[kernel], reciprocal, self.error, (0.45, factor))
 
     def describe(self) -> dict[str, Any]:
