@@ -118,14 +118,11 @@ class Data:
         Outcomes.
     variances : ndarray, shape (N,)
         Their noise variances, in their unit squared; NaN where unknown.
-    spectra : ndarray, shape (N, B), or None
-        Whole spectra, where all outcomes came with one.
     """
 
     unit: FloatArray
     values: FloatArray
     variances: FloatArray
-    spectra: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
