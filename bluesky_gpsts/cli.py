@@ -68,8 +68,24 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--folder", type=Path, help="where it goes (default: report-UID)")
 
     bench = commands.add_parser("bench", help="measure, beside what others do")
-    bench.add_argument("name", choices=("decode", "map"), help="which benchmark")
+    bench.add_argument(
+        "name", choices=("acquisition", "decode", "latency", "map"), help="which benchmark"
+    )
     bench.add_argument("--sample", help="for map: a .3ds grid (default: WS2 and Au(111))")
+    only = bench.add_argument_group("for acquisition")
+    only.add_argument("--map", type=Path, help="a .3ds, .npy or WSxM ASCII map of your own")
+    only.add_argument("--cases", help="maps to run, comma-separated (default: all)")
+    only.add_argument("--strategies", help="strategies to run, comma-separated (default: all)")
+    only.add_argument("--seeds", help="seeds of each cell (default: 10; 1 if quick)")
+    only.add_argument("--noise", help="only this fraction of the range: 0.03 or 0.1")
+    only.add_argument("--data", type=Path, help="folder of the real measurements")
+    only.add_argument(
+        "--results", type=Path, help="keep single runs in this file, and go on from it"
+    )
+    only.add_argument(
+        "--report-only", action="store_true", default=None, help="report on --results as it is"
+    )
+    only.add_argument("--figure", type=Path, help="draw the comparison to this PNG file")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
     bench.add_argument("--json", type=Path, help="write the table to this file")
     return parser
@@ -216,15 +232,53 @@ def _bench(options: argparse.Namespace) -> int:
     from bluesky_gpsts.benchmarks.table import table
 
     benchmark = import_module(f"bluesky_gpsts.benchmarks.{options.name}")
+    _check_options(options)
     if options.name == "map":
         result = benchmark.run(options.quick, options.sample)
-    elif options.sample:
-        raise ValueError(f"--sample is for the benchmark 'map', not {options.name!r}")
+    elif options.name == "acquisition":
+        _check_output(options.results)
+        _check_output(options.figure)
+        result = benchmark.run(
+            options.quick,
+            cases=_listed(options.cases),
+            strategies=_listed(options.strategies),
+            seeds=None if options.seeds is None else _whole("--seeds", options.seeds),
+            noise=None if options.noise is None else _number("--noise", options.noise),
+            map_file=options.map,
+            data=options.data,
+            results=options.results,
+            figure=options.figure,
+            report_only=bool(options.report_only),
+        )
+        print(benchmark.text(result))
+        _write_json(options.json, result)
+        return 0
     else:
         result = benchmark.run(options.quick)
     print(table(result))
+    for note in result.get("notes", ()):
+        print(note)
     _write_json(options.json, result)
     return 0
+
+
+_ACQUISITION_ONLY = (
+    *("map", "cases", "strategies", "seeds", "noise", "data", "results", "report_only", "figure"),
+)
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options of another benchmark, which would be ignored."""
+    owners = {"sample": "map"} | dict.fromkeys(_ACQUISITION_ONLY, "acquisition")
+    for option, owner in owners.items():
+        if getattr(options, option) is not None and options.name != owner:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} is for the benchmark {owner!r}, not {options.name!r}")
+
+
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    """Names between commas; None for None."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 _COMMANDS = {

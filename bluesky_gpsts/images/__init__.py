@@ -1,5 +1,7 @@
 """Images: arrays in, arrays out."""
 
+from bluesky_gpsts.images.lattice import lattice_from_image
 from bluesky_gpsts.images.plane import flatten_lines
+from bluesky_gpsts.images.symmetry import find_center
 
-__all__ = ["flatten_lines"]
+__all__ = ["find_center", "flatten_lines", "lattice_from_image"]

@@ -1,22 +1,33 @@
 """Gaussian process that chooses where to take spectra: arrays in, arrays out, on gpCAM."""
 
-from .acquisition import ACQUISITIONS, Acquisition
+from .acquisition import ACQUISITIONS, COSTS, Acquisition, Candidates, Cost
 from .grid import Grid
 from .kernels import KERNELS
 from .optimizer import MapOptimizer
 from .records import Decision
 from .replay import posterior_maps
 from .scaling import noise_variances
+from .spectra import spectral_cube
+from .structures import Lattice, Library, Structure, Symmetry, Topograph
 from .training import Prior
 
 __all__ = [
     "ACQUISITIONS",
+    "COSTS",
     "KERNELS",
     "Acquisition",
+    "Candidates",
+    "Cost",
     "Decision",
     "Grid",
+    "Lattice",
+    "Library",
     "MapOptimizer",
     "Prior",
+    "Structure",
+    "Symmetry",
+    "Topograph",
     "noise_variances",
     "posterior_maps",
+    "spectral_cube",
 ]

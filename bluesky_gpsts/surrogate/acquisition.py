@@ -2,16 +2,83 @@
 
 Each is a plain function of the posterior mean (M,) in the unit of the outcomes and of the
 posterior variance (M,) in that unit squared, and returns one score per candidate (M,); the
-candidate with the highest score is measured next. Any callable of that form can take their place.
+candidate with the highest score is measured next. A function with a third parameter gets a
+`Candidates` there: positions, noise, best outcome and so on. Any callable of either form, or the
+name ``"module:function"`` of one, can take their place.
+
+Covariance, Shannon information gain and total correlation of a single point grow with its
+posterior variance and with nothing else, so that all of them choose what ``variance`` chooses
+wherever prior variance and noise are the same for all candidates, as they are without a
+structure. They differ in what their score means. In a batch, each point counts those before it as
+measured, which makes it the greedy solution for the set: for ``covariance`` the determinant of the
+posterior covariance is a product of such conditional variances.
 """
 
+import importlib
+import inspect
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .grid import Grid
+
 FloatArray = npt.NDArray[np.float64]
-Acquisition = Callable[[FloatArray, FloatArray], FloatArray]
+Acquisition = Callable[..., FloatArray]
+Cost = Callable[[FloatArray, FloatArray], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What an acquisition function may know beside posterior mean and variance.
+
+    Attributes
+    ----------
+    grid : Grid
+        The candidates.
+    mean : ndarray, shape (M,)
+        Posterior mean, in the unit of the outcomes.
+    prior_mean : float
+        Mean before any outcome (estimated), in that unit.
+    prior_variance : ndarray, shape (M,)
+        Variance before any outcome, in that unit squared.
+    noise_variance : float
+        Noise variance to expect of an outcome, in that unit squared.
+    best : float
+        Highest outcome so far.
+    target : tuple of float or None
+        Range of outcomes that is looked for.
+    """
+
+    grid: Grid
+    mean: FloatArray
+    prior_mean: float
+    prior_variance: FloatArray
+    noise_variance: float
+    best: float
+    target: tuple[float, float] | None = None
+
+    @property
+    def xy(self) -> FloatArray:
+        """Positions in sample coordinates: shape (M, 2), metres."""
+        return self.grid.xy
+
+    @cached_property
+    def slope(self) -> FloatArray:
+        """Steepness of the posterior mean: shape (M,), unit of the outcomes per metre."""
+        image = self.grid.as_map(self.mean)
+        squares = np.zeros_like(image)
+        for axis, pitch in (
+            (0, self.grid.height / self.grid.ny),
+            (1, self.grid.width / self.grid.nx),
+        ):
+            if image.shape[axis] > 1:
+                squares += np.gradient(image, pitch, axis=axis) ** 2
+        return np.sqrt(squares).ravel()
 
 
 def variance(mean: FloatArray, variance: FloatArray) -> FloatArray:
@@ -22,12 +89,103 @@ def variance(mean: FloatArray, variance: FloatArray) -> FloatArray:
     return variance
 
 
+def covariance(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Root of the determinant of the set's posterior covariance; for one point its deviation.
+
+    Monotone in the variance.
+    """
+    return np.sqrt(variance)
+
+
+def shannon_information_gain(
+    mean: FloatArray, variance: FloatArray, candidates: Candidates
+) -> FloatArray:
+    """Entropy that an outcome takes from the model: log(1 + variance / noise) / 2, in nats.
+
+    Monotone in the variance.
+    """
+    return 0.5 * np.log1p(variance / candidates.noise_variance)
+
+
 def ucb(mean: FloatArray, variance: FloatArray) -> FloatArray:
     """Upper confidence bound: mean plus three standard deviations.
 
     Source: Thomas et al., npj Comput. Mater. 8, 99 (2022), supplementary equation 5, with c = 3.
     """
     return mean + 3.0 * np.sqrt(variance)
+
+
+def lcb(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Lower confidence bound, for a minimum: three standard deviations minus the mean."""
+    return 3.0 * np.sqrt(variance) - mean
+
+
+def expected_improvement(
+    mean: FloatArray, variance: FloatArray, candidates: Candidates
+) -> FloatArray:
+    """By how much an outcome is expected to exceed the highest so far.
+
+    Source: Jones, Schonlau and Welch, J. Global Optim. 13, 455 (1998), equation 15.
+    """
+    from scipy.special import ndtr
+
+    std = np.sqrt(variance)
+    gain = mean - candidates.best
+    z = np.divide(gain, std, out=np.full_like(std, -np.inf), where=std > 0)
+    density = np.exp(-0.5 * np.minimum(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
+    improvement = np.where(std > 0, gain * ndtr(z) + std * density, gain)
+    return np.maximum(improvement, 0.0)
+
+
+def relative_information_entropy(
+    mean: FloatArray, variance: FloatArray, candidates: Candidates
+) -> FloatArray:
+    """Minus the Kullback-Leibler divergence of the posterior from the prior at the point (nats).
+
+    Highest where the data said least, as gpCAM's function of that name.
+    """
+    prior = candidates.prior_variance
+    # Below this share of the prior the divergence is a matter of rounding.
+    posterior = np.maximum(variance, 1e-9 * prior)
+    shift = (mean - candidates.prior_mean) ** 2
+    return -0.5 * ((prior + shift) / posterior - 1.0 + np.log(posterior / prior))
+
+
+def total_correlation(mean: FloatArray, variance: FloatArray, candidates: Candidates) -> FloatArray:
+    """Minus the total correlation between the point and the data: log(variance / prior) / 2.
+
+    Monotone in the variance where the prior variance is the same everywhere. The data count with
+    their noise; gpCAM's function of that name leaves it out.
+    """
+    prior = candidates.prior_variance
+    return 0.5 * np.log(np.maximum(variance, 1e-9 * prior) / prior)
+
+
+def gradient(mean: FloatArray, variance: FloatArray, candidates: Candidates) -> FloatArray:
+    """Steepness of the mean times the standard deviation: measure at uncertain edges."""
+    return candidates.slope * np.sqrt(variance)
+
+
+def target_probability(
+    mean: FloatArray, variance: FloatArray, candidates: Candidates
+) -> FloatArray:
+    """Probability that the surface at the point lies in the target range.
+
+    Raises
+    ------
+    ValueError
+        If no target range was given.
+    """
+    from scipy.special import ndtr
+
+    if candidates.target is None:
+        raise ValueError(
+            "The acquisition function 'target probability' needs target_range=(low, high) in the "
+            "unit of the outcome; give it to MapOptimizer."
+        )
+    low, high = candidates.target
+    std = np.sqrt(np.maximum(variance, 1e-18 * candidates.prior_variance))
+    return ndtr((high - mean) / std) - ndtr((low - mean) / std)
 
 
 def weighted(mean: FloatArray, variance: FloatArray) -> FloatArray:
@@ -44,39 +202,76 @@ def weighted(mean: FloatArray, variance: FloatArray) -> FloatArray:
 
 ACQUISITIONS: dict[str, Acquisition] = {
     "variance": variance,
+    "covariance": covariance,
+    "shannon information gain": shannon_information_gain,
     "ucb": ucb,
+    "lcb": lcb,
+    "expected improvement": expected_improvement,
+    "relative information entropy": relative_information_entropy,
+    "total correlation": total_correlation,
+    "gradient": gradient,
+    "target probability": target_probability,
     "weighted": weighted,
 }
 
 
+def distance(origin: FloatArray, xy: FloatArray) -> FloatArray:
+    """Cost that grows with the way (m) from the last point; doubles at half the largest way."""
+    way = np.hypot(*(xy - origin).T)
+    longest = float(way.max())
+    return 1.0 + 2.0 * way / longest if longest > 0 else np.ones(len(xy))
+
+
+COSTS: dict[str, Cost] = {"distance": distance}
+
+
 def get_acquisition(acquisition: str | Acquisition) -> Acquisition:
     """Return an acquisition function by its name; a callable is returned as it is.
+
+    Parameters
+    ----------
+    acquisition : str or callable
+        A name of `ACQUISITIONS`, ``"module:function"``, or a function.
 
     Raises
     ------
     ValueError
         If there is no function of that name; the message lists those there are.
     """
-    if callable(acquisition):
-        return acquisition
-    try:
-        return ACQUISITIONS[acquisition]
-    except KeyError:
-        raise ValueError(
-            f"No acquisition function {acquisition!r}; choose one of {', '.join(ACQUISITIONS)}, "
-            "or give a callable (mean, variance) -> scores."
-        ) from None
+    return _look_up(acquisition, ACQUISITIONS, "acquisition function", "(mean, variance) -> scores")
 
 
-def evaluate(acquisition: Acquisition, mean: FloatArray, variance: FloatArray) -> FloatArray:
+def get_cost(cost: str | Cost) -> Cost:
+    """Return a cost function by its name (see `COSTS`), ``"module:function"``, or itself.
+
+    It gets the last position (2,) and all candidates (M, 2), in sample coordinates in metres, and
+    returns the cost of each candidate (M,), above zero, in any unit.
+
+    Raises
+    ------
+    ValueError
+        If there is no function of that name.
+    """
+    return _look_up(cost, COSTS, "cost function", "(origin, xy) -> costs")
+
+
+def evaluate(
+    acquisition: Acquisition,
+    mean: FloatArray,
+    variance: FloatArray,
+    candidates: Candidates | None = None,
+) -> FloatArray:
     """Call an acquisition function and check what it returns.
 
     Parameters
     ----------
     acquisition : callable
-        Function of posterior mean and variance.
+        Function of posterior mean and variance and, if it has a third parameter, of a
+        `Candidates`.
     mean, variance : ndarray, shape (M,)
         Posterior, in the unit of the outcomes and in that unit squared.
+    candidates : Candidates, optional
+        For functions with a third parameter.
 
     Returns
     -------
@@ -86,22 +281,50 @@ def evaluate(acquisition: Acquisition, mean: FloatArray, variance: FloatArray) -
     Raises
     ------
     ValueError
-        If it returns another shape, or a score that is not finite.
+        If it raises, or returns another shape or a score that is not finite.
     """
-    name = getattr(acquisition, "__name__", repr(acquisition))
-    scores = np.asarray(acquisition(mean, variance), dtype=float)
-    if scores.shape != mean.shape:
-        raise ValueError(
-            f"Acquisition function {name} returned shape {scores.shape} for {mean.size} "
-            f"candidates; it must return one score per candidate, shape {mean.shape}."
-        )
+    label = f"Acquisition function {_name(acquisition)}"
+    wants = _positional(acquisition) > 2
+    arguments = (mean, variance, candidates) if wants else (mean, variance)
+    scores = _call(label, acquisition, arguments, mean.shape, "score")
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(
-            f"Acquisition function {name} returned {scores[bad]} for candidate {bad}, where the "
+            f"{label} returned {scores[bad]} for candidate {bad}, where the "
             f"mean is {mean[bad]:g} and the variance {variance[bad]:g}; scores must be finite."
         )
     return scores
+
+
+def discount(scores: FloatArray, cost: Cost, origin: FloatArray, xy: FloatArray) -> FloatArray:
+    """Divide scores, counted from the lowest, by the cost of each candidate.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (M,)
+        Scores of an acquisition function.
+    cost : callable
+        See `get_cost`.
+    origin : ndarray, shape (2,)
+        Last position, in metres.
+    xy : ndarray, shape (M, 2)
+        Candidates, in metres.
+
+    Raises
+    ------
+    ValueError
+        If the cost function raises, or returns another shape or a cost that is not above zero.
+    """
+    label = f"Cost function {_name(cost)}"
+    costs = _call(label, cost, (origin, xy), scores.shape, "cost")
+    good = np.isfinite(costs) & (costs > 0)
+    if not good.all():
+        bad = int(np.flatnonzero(~good)[0])
+        raise ValueError(
+            f"{label} returned {costs[bad]} for candidate {bad} at ({xy[bad, 0]:g}, "
+            f"{xy[bad, 1]:g}) m; a cost must be finite and above zero."
+        )
+    return (scores - scores.min()) / costs
 
 
 def ranked(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> FloatArray:
@@ -136,3 +359,57 @@ def ranked(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> FloatArray:
     equal = np.flatnonzero(steps == steps.max())
     steps[equal[1:]] = -np.inf
     return steps
+
+
+def _look_up(given: Any, known: dict[str, Any], what: str, form: str) -> Any:
+    if callable(given):
+        return given
+    if given in known:
+        return known[given]
+    if isinstance(given, str) and given.count(":") == 1:
+        module, name = given.split(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except Exception as error:
+            raise ValueError(
+                f"The {what} {given!r} cannot be had ({type(error).__name__}: {error}); give "
+                "'module:function' of a module that can be imported."
+            ) from error
+        if not callable(found):
+            raise ValueError(f"{given!r} is {found!r}; a {what} must be a function.")
+        return found
+    raise ValueError(
+        f"No {what} {given!r}; choose one of {', '.join(known)}, or give a callable {form}, "
+        "or 'module:function'."
+    )
+
+
+def _call(
+    label: str, function: Any, arguments: tuple[Any, ...], shape: tuple[int, ...], noun: str
+) -> FloatArray:
+    try:
+        values = np.asarray(function(*arguments), dtype=float)
+    except Exception as error:
+        if str(error).startswith("The acquisition function"):
+            raise
+        raise ValueError(f"{label} raised {type(error).__name__}: {error}") from error
+    if values.shape != shape:
+        raise ValueError(
+            f"{label} returned shape {values.shape} for {shape[0]} candidates; it must return one "
+            f"{noun} per candidate, shape {shape}."
+        )
+    return values
+
+
+def _positional(function: Any) -> int:
+    """Count the positional parameters that a function needs."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 2
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", repr(function)))

@@ -3,17 +3,21 @@
 gpCAM 8.6 evaluates a list of M candidates through their M x M covariance: gigabytes and tens of
 seconds for a frame of 128 x 128 pixels. With the Cholesky factor L of the data's covariance, the
 rows of V = L^-1 K(data, candidates) hold all that mean and variance need, and a new point adds one
-row to V without changing the others.
+row to V without changing the others. Where the point is a candidate, its column of V is the new
+row of L, so that nothing has to be solved.
 """
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from .kernels import KernelFunction
+from .kernels import KernelFunction, constant_variance
 
 FloatArray = npt.NDArray[np.float64]
 
-_BLOCK = 128
+_BLOCK = 64
+_CHUNK = 512
 
 
 class CandidateCache:
@@ -28,9 +32,11 @@ class CandidateCache:
     candidates : ndarray, shape (M, 2)
         Positions, fractions of the frame.
     kernel_function : callable
-        Stationary covariance function, see `bluesky_gpsts.surrogate.kernels`.
-    hyperparameters : ndarray, shape (3,) or (4,)
-        Signal variance and two length scales; a fourth value is ignored.
+        Covariance function, see `bluesky_gpsts.surrogate.kernels`.
+    hyperparameters : ndarray, shape (3,) or (P,)
+        Those of the kernel; the fourth, the prior mean, is ignored.
+    variance_function : callable
+        Its value at a position with itself, see `Kernel.variance`.
     """
 
     def __init__(
@@ -38,21 +44,24 @@ class CandidateCache:
         candidates: FloatArray,
         kernel_function: KernelFunction,
         hyperparameters: FloatArray,
+        variance_function: Callable[[FloatArray, FloatArray], FloatArray] = constant_variance,
     ) -> None:
         self._candidates = candidates
         self._kernel = kernel_function
-        self._hyperparameters = np.append(hyperparameters[:3], 0.0)
-        size = len(candidates)
+        self._variance_of = variance_function
+        self._hyperparameters = np.concatenate([hyperparameters[:3], [0.0], hyperparameters[4:]])
         self._n = 0
         self._x = np.empty((0, 2))
         self._factor = np.empty((0, 0))
-        self._rows = np.empty((0, size))
+        # Rows of V in blocks: growing them copies nothing.
+        self._blocks: list[FloatArray] = []
         self._white_y = np.empty(0)
         self._white_one = np.empty(0)
         # V^T L^-1 y and V^T L^-1 1: with both, a new prior mean costs one pass over M values.
-        self._from_y = np.zeros(size)
-        self._from_one = np.zeros(size)
-        self._variance = np.full(size, float(self._hyperparameters[0]))
+        self._from_y = np.zeros(len(candidates))
+        self._from_one = np.zeros(len(candidates))
+        self.prior_variance = variance_function(candidates, self._hyperparameters)
+        self._variance = self.prior_variance.copy()
 
     def __len__(self) -> int:
         return self._n
@@ -72,6 +81,28 @@ class CandidateCache:
     def variance(self) -> FloatArray:
         """Posterior variance at the candidates, without noise: shape (M,), unit squared."""
         return np.maximum(self._variance, 0.0)
+
+    def correlation_with(self, columns: npt.NDArray[np.int64]) -> FloatArray:
+        """Prior correlation of each outcome with some candidates: shape (N, len(columns))."""
+        x, chosen = self._x[: self._n], self._candidates[columns]
+        covariance = self._kernel(x, chosen, self._hyperparameters)
+        covariance /= np.sqrt(self._variance_of(x, self._hyperparameters))[:, None]
+        covariance /= np.sqrt(self.prior_variance[columns])
+        return covariance
+
+    def residuals(self) -> FloatArray:
+        """Leave-one-out residuals in units of their predicted deviation: shape (N,).
+
+        Each compares an outcome with what all others predict for it; noise is included.
+        Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
+        """
+        from scipy.linalg import solve_triangular
+
+        n = self._n
+        white = solve_triangular(self._factor[:n, :n], np.eye(n), lower=True)
+        inverse = np.einsum("ki,ki->i", white, white)
+        weights = (self._white_y[:n] - self.prior_mean * self._white_one[:n]) @ white
+        return np.asarray(weights / np.sqrt(inverse))
 
     def set_data(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> None:
         """Replace all data; O(N^2 M).
@@ -101,21 +132,24 @@ class CandidateCache:
         self._n = n
         self._x[:n] = x
         self._factor[:n, :n] = factor
-        self._rows[:n] = solve_triangular(
-            factor,
-            self._kernel(x, self._candidates, self._hyperparameters),
-            lower=True,
-            overwrite_b=True,
-        )
         self._white_y[:n] = solve_triangular(factor, y, lower=True)
         self._white_one[:n] = solve_triangular(factor, np.ones(n), lower=True)
-        rows = self._rows[:n]
-        self._from_y = self._white_y[:n] @ rows
-        self._from_one = self._white_one[:n] @ rows
-        self._variance = self._hyperparameters[0] - np.einsum("nm,nm->m", rows, rows)
+        for start in range(0, len(self._candidates), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            rows = solve_triangular(
+                factor,
+                self._kernel(x, self._candidates[part], self._hyperparameters),
+                lower=True,
+                overwrite_b=True,
+            )
+            for number, block in enumerate(self._used()):
+                block[:, part] = rows[number * _BLOCK : number * _BLOCK + len(block)]
+            self._from_y[part] = self._white_y[:n] @ rows
+            self._from_one[part] = self._white_one[:n] @ rows
+            self._variance[part] = self.prior_variance[part] - np.einsum("nm,nm->m", rows, rows)
 
-    def add(self, x: FloatArray, y: float, noise: float) -> None:
-        """Add one point; O(N M).
+    def add(self, x: FloatArray, y: float, noise: float, candidate: int | None = None) -> None:
+        """Add one point; O(N M), and O(N^2) where it is beside the candidates.
 
         Parameters
         ----------
@@ -125,27 +159,24 @@ class CandidateCache:
             Outcome.
         noise : float
             Its noise variance, above zero.
+        candidate : int, optional
+            The nearest candidate, which is looked at for being that position.
 
         Raises
         ------
         numpy.linalg.LinAlgError
             If the point makes the covariance singular, as a repeated one without noise does.
         """
-        row, left, pivot = self._new_row(x, noise)
+        row, left, pivot = self._new_row(x, noise, candidate)
         n = self._n
-        self._reserve(n + 1)
         white_y = (y - left @ self._white_y[:n]) / pivot
         white_one = (1.0 - left @ self._white_one[:n]) / pivot
-        self._x[n] = x
-        self._factor[n, :n] = left
-        self._factor[n, n] = pivot
-        self._rows[n] = row
+        self._put(x, row, left, pivot)
         self._white_y[n] = white_y
         self._white_one[n] = white_one
         self._from_y += white_y * row
         self._from_one += white_one * row
         self._variance -= row * row
-        self._n = n + 1
 
     def variance_after(self, x: FloatArray, noise: FloatArray) -> FloatArray:
         """Posterior variance if points were measured as well; the cache stays as it is.
@@ -168,32 +199,47 @@ class CandidateCache:
         variance = self._variance
         try:
             for position, noise_variance in zip(x, noise, strict=True):
-                row, left, pivot = self._new_row(position, float(noise_variance))
-                n = self._n
-                self._reserve(n + 1)
-                self._x[n] = position
-                self._factor[n, :n] = left
-                self._factor[n, n] = pivot
-                self._rows[n] = row
-                self._n = n + 1
+                row, left, pivot = self._new_row(position, float(noise_variance), None)
+                self._put(position, row, left, pivot)
                 variance = variance - row * row
         finally:
             self._n = keep
         return np.maximum(variance, 0.0)
 
-    def _new_row(self, x: FloatArray, noise: float) -> tuple[FloatArray, FloatArray, float]:
+    def _used(self) -> Iterator[FloatArray]:
+        """Blocks of rows of V, each of shape (up to _BLOCK, M)."""
+        for number in range(-(-self._n // _BLOCK)):
+            yield self._blocks[number][: self._n - number * _BLOCK]
+
+    def _put(self, x: FloatArray, row: FloatArray, left: FloatArray, pivot: float) -> None:
+        n = self._n
+        self._reserve(n + 1)
+        self._x[n] = x
+        self._factor[n, :n] = left
+        self._factor[n, n] = pivot
+        self._blocks[n // _BLOCK][n % _BLOCK] = row
+        self._n = n + 1
+
+    def _new_row(
+        self, x: FloatArray, noise: float, candidate: int | None
+    ) -> tuple[FloatArray, FloatArray, float]:
         """Rows that a point adds to V and to L, and the pivot of the latter."""
         from scipy.linalg import solve_triangular
 
         n = self._n
         position = x[None, :]
         row = self._kernel(position, self._candidates, self._hyperparameters)[0]
-        left = np.empty(0)
-        if n:
+        if candidate is not None and np.abs(self._candidates[candidate] - x).max() < 1e-13:
+            left = np.concatenate([np.empty(0), *(rows[:, candidate] for rows in self._used())])
+        elif n:
             covariance = self._kernel(self._x[:n], position, self._hyperparameters)[:, 0]
             left = solve_triangular(self._factor[:n, :n], covariance, lower=True)
-            row -= left @ self._rows[:n]
-        square = self._hyperparameters[0] + noise - left @ left
+        else:
+            left = np.empty(0)
+        for number, rows in enumerate(self._used()):
+            row -= left[number * _BLOCK : number * _BLOCK + len(rows)] @ rows
+        prior = float(self._variance_of(position, self._hyperparameters)[0])
+        square = prior + noise - left @ left
         if square <= 0.0:
             raise np.linalg.LinAlgError(
                 f"The point at {x.tolist()} makes the covariance singular; give it a noise "
@@ -204,17 +250,15 @@ class CandidateCache:
         return row, left, pivot
 
     def _reserve(self, n: int) -> None:
-        """Grow the arrays in blocks, so that most points are added without a copy."""
-        capacity = len(self._rows)
-        if n <= capacity:
-            return
-        capacity = -(-n // _BLOCK) * _BLOCK
-        used = self._n
-        rows = np.empty((capacity, len(self._candidates)))
-        rows[:used] = self._rows[:used]
-        factor = np.zeros((capacity, capacity))
-        factor[:used, :used] = self._factor[:used, :used]
-        self._rows, self._factor = rows, factor
-        self._x = np.concatenate([self._x[:used], np.empty((capacity - used, 2))])
-        self._white_y = np.concatenate([self._white_y[:used], np.empty(capacity - used)])
-        self._white_one = np.concatenate([self._white_one[:used], np.empty(capacity - used)])
+        """Make room for n points."""
+        while len(self._blocks) * _BLOCK < n:
+            self._blocks.append(np.empty((_BLOCK, len(self._candidates))))
+        if n > len(self._x):
+            used = self._n
+            capacity = max(n, len(self._x) + len(self._x) // 2, _BLOCK)
+            factor = np.zeros((capacity, capacity))
+            factor[:used, :used] = self._factor[:used, :used]
+            self._factor = factor
+            self._x = np.concatenate([self._x[:used], np.empty((capacity - used, 2))])
+            self._white_y = np.concatenate([self._white_y[:used], np.empty(capacity - used)])
+            self._white_one = np.concatenate([self._white_one[:used], np.empty(capacity - used)])

@@ -6,23 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .acquisition import Acquisition
-from .kernels import get_kernel
+from .acquisition import Acquisition, Cost
 from .loop import measured_data
-from .model import SurfaceModel
+from .model import Fit, SurfaceModel
 from .records import Ledger
-from .scaling import Scaling
 from .settings import Settings
+from .threads import single_thread
 
-VERSION = 1
+VERSION = 2
 
 
 def make_model(settings: Settings) -> SurfaceModel:
     """Return the model that the settings describe, without data."""
     return SurfaceModel(
-        settings.grid, get_kernel(settings.kernel), settings.prior, settings.relative_noise
+        settings.grid,
+        settings.kernel,
+        settings.prior,
+        settings.relative_noise,
+        settings.structure,
     )
 
 
@@ -32,16 +33,17 @@ def to_state(settings: Settings, ledger: Ledger, model: SurfaceModel) -> dict[st
         "version": VERSION,
         "settings": settings.to_json(),
         "points": ledger.to_json(),
-        "scaling": vars(model.scaling).copy(),
-        "hyperparameters": model.standardised_hyperparameters.tolist(),
-        "trained": model.trained,
+        "fit": model.fit.to_json(),
+        "training_due": model.training_due,
     }
 
 
 def from_state(
-    state: Mapping[str, Any], acquisition: Acquisition | None = None
+    state: Mapping[str, Any],
+    acquisition: Acquisition | None = None,
+    cost: Cost | None = None,
 ) -> tuple[Settings, Ledger, SurfaceModel]:
-    """Undo `to_state`, without training.
+    """Undo `to_state`, with the training that was under way begun again.
 
     Raises
     ------
@@ -55,16 +57,15 @@ def from_state(
             f"{VERSION}; ingest the measured points into a new optimizer instead."
         )
     try:
-        settings = Settings.from_json(state["settings"], acquisition)
+        settings = Settings.from_json(state["settings"], acquisition, cost)
         ledger = Ledger.from_json(state["points"])
         model = make_model(settings)
         if ledger.measured:
-            model.load(
-                *measured_data(settings.grid, ledger),
-                Scaling(**state["scaling"]),
-                np.array(state["hyperparameters"], dtype=float),
-                trained=bool(state["trained"]),
-            )
+            data = measured_data(settings.grid, ledger)
+            with single_thread():
+                model.load(data, Fit.from_json(state["fit"]))
+            if state["training_due"]:
+                model.train(data, background=True)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The state is damaged ({type(error).__name__}: {error}); ingest the measured points "

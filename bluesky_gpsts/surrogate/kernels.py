@@ -19,8 +19,14 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 KernelFunction = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+Profile = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 N_HYPERPARAMETERS = 4
+
+
+def constant_variance(x: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+    """Variance of a stationary kernel, the signal variance: shape (N,)."""
+    return np.full(len(x), float(hyperparameters[0]))
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,16 @@ class Kernel:
         ``function(x1, x2, hyperparameters)``: arrays of shape (N, 2) and (M, 2), fractions of the
         frame, to covariances of shape (N, M).
     gradient : callable
-        Derivative of ``function`` by each hyperparameter: shape (4, N, M). The last is zero.
+        Derivative of ``function`` by each hyperparameter: shape (4, N, M), or with further
+        hyperparameters (P, N, M). The fourth is zero.
+    variance : callable
+        ``variance(x, hyperparameters)``: the covariance of each position with itself, shape (N,).
     """
 
     name: str
     function: KernelFunction
     gradient: KernelFunction
+    variance: Callable[[FloatArray, FloatArray], FloatArray] = constant_variance
 
 
 def matern_12(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
@@ -73,36 +83,54 @@ def matern_52(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> Fl
     return covariance
 
 
-def _matern_12_gradient(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
-    squares = _scaled_squares(x1, x2, hyperparameters)
-    r = np.sqrt(squares.sum(axis=0))
+def _profile_12(q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    r = np.sqrt(q)
     shape = np.exp(-r)
     # Along a direction the derivative tends to zero at r = 0, where the quotient has no value.
-    slope = np.divide(shape, r, out=np.zeros_like(r), where=r > 0)
-    return _assemble(shape, slope, squares, hyperparameters)
+    return shape, np.divide(shape, r, out=np.zeros_like(r), where=r > 0)
 
 
-def _matern_32_gradient(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
-    squares = _scaled_squares(x1, x2, hyperparameters)
-    a = np.sqrt(3.0 * squares.sum(axis=0))
+def _profile_32(q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    a = np.sqrt(3.0 * q)
     decay = np.exp(-a)
-    return _assemble((1.0 + a) * decay, 3.0 * decay, squares, hyperparameters)
+    return (1.0 + a) * decay, 3.0 * decay
 
 
-def _matern_52_gradient(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
-    squares = _scaled_squares(x1, x2, hyperparameters)
-    a = np.sqrt(5.0 * squares.sum(axis=0))
+def _profile_52(q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    a = np.sqrt(5.0 * q)
     decay = np.exp(-a)
-    slope = 5.0 / 3.0 * (1.0 + a) * decay
-    return _assemble((1.0 + a * (1.0 + a / 3.0)) * decay, slope, squares, hyperparameters)
+    return (1.0 + a * (1.0 + a / 3.0)) * decay, 5.0 / 3.0 * (1.0 + a) * decay
 
+
+def _gradient(profile: Profile) -> KernelFunction:
+    def gradient(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> FloatArray:
+        squares = _scaled_squares(x1, x2, hyperparameters)
+        shape, slope = profile(squares[0] + squares[1])
+        derivative = np.zeros((N_HYPERPARAMETERS, *shape.shape))
+        derivative[0] = shape
+        derivative[1] = hyperparameters[0] * slope * squares[0] / hyperparameters[1]
+        derivative[2] = hyperparameters[0] * slope * squares[1] / hyperparameters[2]
+        return derivative
+
+    return gradient
+
+
+PROFILES: dict[str, Profile] = {
+    "matern-1/2": _profile_12,
+    "matern-3/2": _profile_32,
+    "matern-5/2": _profile_52,
+}
+"""Kernel of variance 1 as a function of the squared distance q in length scales.
+
+Each returns the kernel k and -2 dk/dq, in the shape of q.
+"""
 
 KERNELS = {
     kernel.name: kernel
     for kernel in (
-        Kernel("matern-1/2", matern_12, _matern_12_gradient),
-        Kernel("matern-3/2", matern_32, _matern_32_gradient),
-        Kernel("matern-5/2", matern_52, _matern_52_gradient),
+        Kernel("matern-1/2", matern_12, _gradient(_profile_12)),
+        Kernel("matern-3/2", matern_32, _gradient(_profile_32)),
+        Kernel("matern-5/2", matern_52, _gradient(_profile_52)),
     )
 }
 
@@ -127,8 +155,8 @@ def prior_mean(x: FloatArray, hyperparameters: FloatArray) -> FloatArray:
 
 
 def prior_mean_gradient(x: FloatArray, hyperparameters: FloatArray) -> FloatArray:
-    """Return the derivative of `prior_mean` by each hyperparameter: shape (4, N)."""
-    gradient = np.zeros((N_HYPERPARAMETERS, len(x)))
+    """Return the derivative of `prior_mean` by each hyperparameter: shape (P, N)."""
+    gradient = np.zeros((len(hyperparameters), len(x)))
     gradient[3] = 1.0
     return gradient
 
@@ -146,13 +174,3 @@ def _distance(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> Fl
     squares = _scaled_squares(x1, x2, hyperparameters)
     squares[0] += squares[1]
     return np.sqrt(squares[0], out=squares[0])
-
-
-def _assemble(
-    shape: FloatArray, slope: FloatArray, squares: FloatArray, hyperparameters: FloatArray
-) -> FloatArray:
-    gradient = np.zeros((N_HYPERPARAMETERS, *shape.shape))
-    gradient[0] = shape
-    gradient[1] = hyperparameters[0] * slope * squares[0] / hyperparameters[1]
-    gradient[2] = hyperparameters[0] * slope * squares[1] / hyperparameters[2]
-    return gradient

@@ -5,50 +5,46 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import get_acquisition
+from .acquisition import get_acquisition, get_cost
 from .design import space_filling
 from .grid import Grid
-from .model import SurfaceModel
+from .model import Data, SurfaceModel
 from .records import Decision, Ledger
 from .settings import Settings
+from .stopping import estimated_correlation
 
 FloatArray = npt.NDArray[np.float64]
+
+
+# Without training, the scaling is kept from so many outcomes on.
+_SCALED = 50
 
 
 def free_candidates(grid: Grid, ledger: Ledger) -> npt.NDArray[np.bool_]:
     """Candidates that may still be suggested: shape (M,)."""
     free = np.ones(grid.size, dtype=bool)
-    free[grid.nearest(grid.to_unit(ledger.occupied()))] = False
+    if ledger.spots:
+        free[grid.nearest(grid.to_unit(ledger.spots))] = False
     return free
 
 
-def measured_data(grid: Grid, ledger: Ledger) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return all outcomes as the model takes them.
-
-    Returns
-    -------
-    unit : ndarray, shape (N, 2)
-        Positions, fractions of the frame.
-    values : ndarray, shape (N,)
-        Outcomes.
-    variances : ndarray, shape (N,)
-        Their noise variances; NaN where not known.
-    """
+def measured_data(grid: Grid, ledger: Ledger) -> Data:
+    """Return all outcomes as the model takes them."""
     table = np.array([(m.x, m.y, m.value, m.variance) for m in ledger.measured]).reshape(-1, 4)
-    return grid.to_unit(table[:, :2]), table[:, 2], table[:, 3]
+    return Data(grid.to_unit(table[:, :2]), table[:, 2], table[:, 3])
 
 
 def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
     """Bring the model up to date with the ledger; train if one of ``train_at`` was passed."""
     data = measured_data(settings.grid, ledger)
-    before, now = len(model), len(ledger.measured)
-    if any(before < count <= now for count in settings.train_at):
-        model.fit(*data, learn=True)
-    elif model.trained:
-        model.append(*(array[before:] for array in data))
+    before, now = len(model), len(data)
+    if model.trained or model.training_due or before >= _SCALED:
+        model.append(data)
     else:
         # Before the first training the scaling of so few outcomes is still moving.
-        model.fit(*data, learn=False)
+        model.refit(data)
+    if any(before < count <= now for count in settings.train_at):
+        model.train(data, background=settings.background)
 
 
 def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
@@ -57,7 +53,7 @@ def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
     Raises
     ------
     ValueError
-        If no candidate is left, or the acquisition function misbehaves.
+        If no candidate is left, or a function of the user misbehaves.
     """
     grid = settings.grid
     free = free_candidates(grid, ledger)
@@ -67,8 +63,14 @@ def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
         index = next(i for i in space_filling(grid, settings.seed) if free[i])
         return decide(ledger, model, index, math.nan, "initial design", with_posterior=False)
     under_way = np.array([ledger.positions[i] for i in ledger.pending]).reshape(-1, 2)
-    acquisition = get_acquisition(settings.acquisition)
-    index, score = model.best(acquisition, free, grid.to_unit(under_way))
+    index, score = model.best(
+        get_acquisition(settings.acquisition),
+        free,
+        grid.to_unit(under_way),
+        target=settings.target_range,
+        cost=None if settings.cost is None else get_cost(settings.cost),
+        origin=np.array(ledger.spots[-1]),
+    )
     return decide(ledger, model, index, score, settings.acquisition_name)
 
 
@@ -89,12 +91,13 @@ def decide(
         index=index,
         acquisition_value=score,
         posterior_mean=float(model.mean[index]) if tell else math.nan,
-        posterior_std=math.sqrt(model.variance[index]) if tell else math.nan,
+        posterior_std=math.sqrt(float(model.variance[index])) if tell else math.nan,
         hyperparameters=model.hyperparameters if known else np.full(4, np.nan),
         default_noise_variance=model.scaling.default_variance if known else math.nan,
         n_data=len(model),
         trained=model.trained,
         reason=reason,
+        structure=model.structure_document() if known else "",
     )
 
 
@@ -113,5 +116,13 @@ def stop_reason(settings: Settings, ledger: Ledger, model: SurfaceModel) -> str 
             return (
                 f"mean standard deviation is {average / span:.3g} of the map's range, "
                 f"wanted {settings.target_std:g}"
+            )
+    wanted = settings.target_correlation
+    if wanted is not None and measured >= settings.min_points:
+        estimate = estimated_correlation(model)
+        if estimate >= wanted:
+            return (
+                f"estimated correlation of the map with the truth is {estimate:.3f}, "
+                f"wanted {wanted:g}"
             )
     return None

@@ -1,19 +1,135 @@
 """The surface as a Gaussian process: gpCAM holds the model, a cache makes it fast on the grid."""
 
+import json
 import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import Acquisition, evaluate, ranked
+from .acquisition import Acquisition, Candidates, Cost, discount, evaluate, ranked
+from .background import Job
 from .candidates import CandidateCache
 from .grid import Grid
-from .kernels import Kernel, prior_mean, prior_mean_gradient
+from .kernels import Kernel, get_kernel, prior_mean, prior_mean_gradient
+from .parts import Part, add_part
 from .scaling import Scaling
-from .training import Prior, train
+from .structures import Lattice, Structure, Symmetry
+from .training import Prior, Space, blind_space, full_vector, maximise, structured_space
 
 FloatArray = npt.NDArray[np.float64]
+
+# A structure that was given is taken as right until the evidence is this far (natural logarithm)
+# against it; from _EARLY outcomes on it is asked for more strictly.
+_AGAINST = 1.0
+_EARLY = 10
+_STRICT = 0.3
+
+# With less evidence than this in favour, points are chosen as if there were no structure: they
+# serve the map whether it is right or wrong. With more than _LATE outcomes it no longer matters.
+_FOR = 1.0
+_LATE = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Scaling and hyperparameters, and what the data say for the structure.
+
+    Attributes
+    ----------
+    scaling : Scaling
+        How outcomes are standardised.
+    blind : ndarray, shape (3,)
+        Hyperparameters without the structure.
+    structured : ndarray, shape (P,), or None
+        With the structure; None if there is none.
+    evidence : float
+        Log posterior with the structure minus that without, or minus that with its rival (a
+        symmetry of another order) if that is higher.
+    trained : bool
+        False if they are the medians of their priors.
+    n : int
+        Number of outcomes that they were trained with.
+    """
+
+    scaling: Scaling
+    blind: FloatArray
+    structured: FloatArray | None
+    evidence: float
+    trained: bool
+    n: int = 0
+
+    @property
+    def uses_structure(self) -> bool:
+        """Whether the data support the structure, or say nothing against it."""
+        if self.structured is None:
+            return False
+        return self.evidence > -(_AGAINST if self.n < _EARLY else _STRICT)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the structure is in use without evidence for it."""
+        if not self.uses_structure or self.n > _LATE:
+            return False
+        return self.evidence < _FOR
+
+    @property
+    def hyperparameters(self) -> FloatArray:
+        """Those in use."""
+        if self.structured is not None and self.uses_structure:
+            return self.structured
+        return self.blind
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
+        return {
+            "scaling": vars(self.scaling).copy(),
+            "blind": self.blind.tolist(),
+            "structured": None if self.structured is None else self.structured.tolist(),
+            "evidence": self.evidence,
+            "trained": self.trained,
+            "n": self.n,
+        }
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "Fit":
+        """Undo `to_json`."""
+        structured = state["structured"]
+        return cls(
+            Scaling(**state["scaling"]),
+            np.array(state["blind"], dtype=float),
+            None if structured is None else np.array(structured, dtype=float),
+            float(state["evidence"]),
+            bool(state["trained"]),
+            int(state["n"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Outcomes as the model takes them.
+
+    Attributes
+    ----------
+    unit : ndarray, shape (N, 2)
+        Positions, fractions of the frame.
+    values : ndarray, shape (N,)
+        Outcomes.
+    variances : ndarray, shape (N,)
+        Their noise variances, in their unit squared; NaN where unknown.
+    """
+
+    unit: FloatArray
+    values: FloatArray
+    variances: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+# The cache of the map, and the one by which points are chosen: mostly the same.
+Caches = tuple[CandidateCache, CandidateCache]
 
 
 class SurfaceModel:
@@ -26,58 +142,126 @@ class SurfaceModel:
     ----------
     grid : Grid
         The candidates.
-    kernel : Kernel
-        Covariance function.
+    kernel : str
+        Name of the kernel.
     prior : Prior
         Prior on the hyperparameters.
     relative_noise : float
         Standard deviation of the noise of an outcome that came without a variance, as a fraction
         of the range of the outcomes.
+    structure : Structure, optional
+        What is known about the surface. Training fits the hyperparameters with and without it;
+        it is in use unless the data speak against it.
+
+    Raises
+    ------
+    ValueError
+        If the structure does not fit the grid.
     """
 
-    def __init__(self, grid: Grid, kernel: Kernel, prior: Prior, relative_noise: float) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        kernel: str,
+        prior: Prior,
+        relative_noise: float,
+        structure: Structure | None = None,
+    ) -> None:
         self.grid = grid
-        self.kernel = kernel
-        self.prior = prior
         self.relative_noise = relative_noise
-        self.scaling = Scaling(0.0, 1.0, relative_noise**2)
-        self.trained = False
-        self._hyperparameters = prior.median
-        self._cache = CandidateCache(grid.unit, kernel.function, self._hyperparameters)
+        self.structure = structure
+        self._blind_kernel = get_kernel(kernel)
+        self._blind_space = blind_space(prior)
+        self._part: Part | None = None
+        self._rival: tuple[Kernel, Space] | None = None
+        structured = None
+        if structure is not None:
+            self._part = structure.part(grid, kernel, prior.length, prior.length_factor)
+            self._sum_kernel = add_part(self._blind_kernel, self._part)
+            self._sum_space = structured_space(prior, self._part)
+            structured = self._sum_space.from_point(self._sum_space.middle)
+            if isinstance(structure, Symmetry) and structure.rival is not None:
+                rival = structure.rival.part(grid, kernel, prior.length, prior.length_factor)
+                self._rival = (
+                    add_part(self._blind_kernel, rival),
+                    structured_space(prior, rival),
+                )
+        self.fit = Fit(
+            Scaling(0.0, 1.0, relative_noise**2),
+            prior.median.copy(),
+            structured,
+            0.0,
+            trained=False,
+        )
+        self._cache = self._new_cache(self.fit)
+        self._steering = self._cache
+        self._y = np.empty(0)
+        self._noise = np.empty(0)
+        self._unit = np.empty((0, 2))
+        self._best = np.nan
         self._gp: Any = None
-        self._gp_has_mean = False
-        # gpCAM takes a list of candidates; the numbers stand for them, see `best`.
-        self._indices = list(range(grid.size))
+        self._gp_state: tuple[int, bytes] | None = None
+        self._job: Job[tuple[Fit, Caches]] | None = None
 
     def __len__(self) -> int:
         return len(self._cache)
+
+    @property
+    def kernel(self) -> Kernel:
+        """The covariance function in use."""
+        return self._sum_kernel if self.fit.uses_structure else self._blind_kernel
+
+    @property
+    def scaling(self) -> Scaling:
+        """How outcomes are standardised."""
+        return self.fit.scaling
+
+    @property
+    def trained(self) -> bool:
+        """False as long as the hyperparameters are the medians of their priors."""
+        return self.fit.trained
+
+    @property
+    def training_due(self) -> bool:
+        """Whether training has started whose result the next outcome will bring into use."""
+        return self._job is not None
 
     @property
     def gp(self) -> Any:
         """The `GPOptimizer` of gpCAM with all data, or None before the first.
 
         Its positions are fractions of the frame, its outcomes standardised by ``scaling``, its
-        hyperparameters those of `bluesky_gpsts.surrogate.kernels`.
+        hyperparameters those of `bluesky_gpsts.surrogate.kernels`, then those of the structure.
+        It is brought up to date when somebody looks, because its own factorisation is not needed
+        for a suggestion.
         """
-        if self._gp is not None and not self._gp_has_mean:
-            # Setting the mean makes gpCAM factorise again, so it is done when somebody looks.
-            self._gp.set_hyperparameters(self._gp_hyperparameters())
-            self._gp_has_mean = True
+        if not len(self):
+            return None
+        vector = full_vector(self.fit.hyperparameters, self._cache.prior_mean)
+        state = (len(self), vector.tobytes())
+        if self._gp_state != state:
+            kernel = self.kernel
+            self._gp = _import_gpcam().GPOptimizer(
+                self._unit,
+                self._y,
+                init_hyperparameters=vector,
+                noise_variances=self._noise,
+                kernel_function=kernel.function,
+                kernel_function_grad=kernel.gradient,
+                prior_mean_function=prior_mean,
+                prior_mean_function_grad=prior_mean_gradient,
+            )
+            self._gp_state = state
         return self._gp
-
-    @property
-    def standardised_hyperparameters(self) -> FloatArray:
-        """Signal variance (of standardised outcomes) and lengths (of the frame): shape (3,)."""
-        return self._hyperparameters
 
     @property
     def hyperparameters(self) -> FloatArray:
         """Signal variance, the two lengths in metres, prior mean: shape (4,).
 
         Variance and mean are in the unit of the outcomes; the lengths are along the frame's own
-        axes.
+        axes. With a structure in use they are those of the residual.
         """
-        variance, length_u, length_v = self._hyperparameters
+        variance, length_u, length_v = self.fit.hyperparameters[:3]
         return np.array(
             [
                 variance * self.scaling.scale**2,
@@ -86,6 +270,19 @@ class SurfaceModel:
                 self._cache.prior_mean * self.scaling.scale + self.scaling.offset,
             ]
         )
+
+    def structure_document(self) -> str:
+        """Describe the structure in use, with its hyperparameters, as JSON; empty if none is.
+
+        The signal variance is in the unit of the outcomes squared, all others as the kernel has
+        them (`bluesky_gpsts.surrogate.parts`).
+        """
+        if self.structure is None or self._part is None or not self.fit.uses_structure:
+            return ""
+        values = self.fit.hyperparameters[3:].copy()
+        values[0] *= self.scaling.scale**2
+        named = dict(zip(self._part.names, values.tolist(), strict=True))
+        return json.dumps(self.structure.describe() | {"hyperparameters": named})
 
     @property
     def mean(self) -> FloatArray:
@@ -97,86 +294,84 @@ class SurfaceModel:
         """Posterior variance at the candidates: shape (M,), unit of the outcomes squared."""
         return self._cache.variance * self.scaling.scale**2
 
-    def fit(
-        self, unit: FloatArray, values: FloatArray, variances: FloatArray, *, learn: bool
-    ) -> None:
-        """Scale the outcomes anew, train if asked to, and rebuild model and cache.
+    @property
+    def cache(self) -> CandidateCache:
+        """Posterior of standardised outcomes at the candidates."""
+        return self._cache
+
+    @property
+    def cautious_cache(self) -> CandidateCache:
+        """Posterior that does not rely on a structure without evidence for it."""
+        return self._steering
+
+    def train(self, data: Data, *, background: bool) -> None:
+        """Train with all data and rebuild; in the background, at the next `append`.
 
         Parameters
         ----------
-        unit : ndarray, shape (N, 2)
-            Positions, fractions of the frame; all that were measured.
-        values : ndarray, shape (N,)
-            Outcomes.
-        variances : ndarray, shape (N,)
-            Their noise variances, in their unit squared; NaN where unknown.
-        learn : bool
-            Train the hyperparameters. Otherwise they stay.
+        data : Data
+            All outcomes.
+        background : bool
+            Return at once. The outcomes are part of the model already, at the hyperparameters it
+            has.
         """
-        scaling = Scaling.of(values, self.relative_noise)
-        hyperparameters = self._hyperparameters
-        if learn:
-            starts = [hyperparameters] if self.trained else []
-            hyperparameters = train(
-                self.kernel,
-                unit,
-                scaling.standardise(values),
-                scaling.standardised_noise(variances),
-                self.prior,
-                starts,
-            )
-        self.load(unit, values, variances, scaling, hyperparameters, trained=self.trained or learn)
+        before = self.fit
 
-    def load(
-        self,
-        unit: FloatArray,
-        values: FloatArray,
-        variances: FloatArray,
-        scaling: Scaling,
-        hyperparameters: FloatArray,
-        *,
-        trained: bool,
-    ) -> None:
-        """Rebuild model and cache with given scaling and hyperparameters; see `fit`."""
-        self.scaling = scaling
-        self._hyperparameters = np.asarray(hyperparameters, dtype=float)
-        self.trained = trained
-        y = scaling.standardise(values)
-        noise = scaling.standardised_noise(variances)
-        self._cache = CandidateCache(self.grid.unit, self.kernel.function, self._hyperparameters)
-        self._cache.set_data(unit, y, noise)
-        if self._gp is None:
-            self._gp = _import_gpcam().GPOptimizer(
-                unit,
-                y,
-                init_hyperparameters=self._gp_hyperparameters(),
-                noise_variances=noise,
-                kernel_function=self.kernel.function,
-                kernel_function_grad=self.kernel.gradient,
-                prior_mean_function=prior_mean,
-                prior_mean_function_grad=prior_mean_gradient,
-            )
-        else:
-            self._gp.tell(unit, y, noise_variances=noise, append=False)
-            self._gp.set_hyperparameters(self._gp_hyperparameters())
-        self._gp_has_mean = True
+        def work() -> tuple[Fit, Caches]:
+            fit = self._trained(data, before)
+            return fit, self._filled(fit, data)
 
-    def append(self, unit: FloatArray, values: FloatArray, variances: FloatArray) -> None:
-        """Add points at unchanged scaling and hyperparameters; parameters as for `fit`."""
+        self._job = Job(work)
+        if not background:
+            self._finish(data)
+
+    def refit(self, data: Data) -> None:
+        """Scale the outcomes anew and rebuild, at unchanged hyperparameters."""
+        scaling = Scaling.of(data.values, self.relative_noise)
+        old = self.fit
+        self.load(data, replace(old, scaling=scaling))
+
+    def load(self, data: Data, fit: Fit) -> None:
+        """Rebuild with given scaling and hyperparameters."""
+        self._use(data, fit, self._filled(fit, data))
+
+    def append(self, data: Data) -> None:
+        """Add points at unchanged scaling and hyperparameters.
+
+        If training was due, its result is brought into use first.
+
+        Parameters
+        ----------
+        data : Data
+            All outcomes; those that the model does not have are added.
+        """
+        if self._job is not None:
+            self._finish(Data(*(a[: len(self)] for a in (data.unit, data.values, data.variances))))
+        before = len(self)
+        unit, values = data.unit[before:], data.values[before:]
         y = self.scaling.standardise(values)
-        noise = self.scaling.standardised_noise(variances)
-        for position, outcome, noise_variance in zip(unit, y, noise, strict=True):
-            self._cache.add(position, float(outcome), float(noise_variance))
-        self._gp.tell(unit, y, noise_variances=noise)
-        self._gp_has_mean = False
+        noise = self.scaling.standardised_noise(data.variances[before:])
+        nearest = self.grid.nearest(unit)
+        for position, outcome, variance, near in zip(unit, y, noise, nearest, strict=True):
+            self._cache.add(position, float(outcome), float(variance), int(near))
+            if self._steering is not self._cache:
+                self._steering.add(position, float(outcome), float(variance), int(near))
+        self._y = np.concatenate([self._y, y])
+        self._noise = np.concatenate([self._noise, noise])
+        self._unit = np.concatenate([self._unit, unit])
+        self._best = max(self._best, float(values.max()))
 
     def best(
         self,
         acquisition: Acquisition,
         allowed: npt.NDArray[np.bool_],
         pending: FloatArray,
+        *,
+        target: tuple[float, float] | None = None,
+        cost: Cost | None = None,
+        origin: FloatArray | None = None,
     ) -> tuple[int, float]:
-        """Ask gpCAM for the candidate that is worth most.
+        """Find the candidate that is worth most.
 
         Parameters
         ----------
@@ -186,7 +381,13 @@ class SurfaceModel:
             Candidates that may be chosen.
         pending : ndarray, shape (K, 2)
             Positions under way, fractions of the frame. The variance counts them as measured, so
-            that several suggestions at once do not crowd.
+            that several suggestions at once are chosen jointly.
+        target : tuple of float, optional
+            Range of outcomes that is looked for.
+        cost : callable, optional
+            Cost of each candidate, by which scores are divided.
+        origin : ndarray, shape (2,), optional
+            Last position in metres, for the cost.
 
         Returns
         -------
@@ -198,22 +399,80 @@ class SurfaceModel:
         Raises
         ------
         ValueError
-            If no candidate is allowed or the acquisition function misbehaves.
+            If no candidate is allowed or a function misbehaves.
         """
-        variance = self.variance
+        squared = self.scaling.scale**2
+        cache = self._steering
         if len(pending):
             noise = self.scaling.standardised_noise(np.full(len(pending), np.nan))
-            variance = self._cache.variance_after(pending, noise) * self.scaling.scale**2
-        scores = evaluate(acquisition, self.mean, variance)
-        ranks = ranked(scores, allowed)
-        # gpCAM's own variance over the list would take gigabytes, so it gets the cache's vector;
-        # it looks at the model only through that, so its prior mean need not be up to date.
-        answer = self._gp.ask(self._indices, acquisition_function=lambda _candidates, _gp: ranks)
-        index = int(answer["x"][0])
+            variance = cache.variance_after(pending, noise) * squared
+        else:
+            variance = cache.variance * squared
+        mean = cache.mean * self.scaling.scale + self.scaling.offset
+        candidates = Candidates(
+            self.grid,
+            mean,
+            cache.prior_mean * self.scaling.scale + self.scaling.offset,
+            cache.prior_variance * squared,
+            self.scaling.default_variance,
+            self._best,
+            target,
+        )
+        scores = evaluate(acquisition, mean, variance, candidates)
+        if cost is not None and origin is not None:
+            scores = discount(scores, cost, origin, self.grid.xy)
+        index = int(np.argmax(ranked(scores, allowed)))
         return index, float(scores[index])
 
-    def _gp_hyperparameters(self) -> FloatArray:
-        return np.append(self._hyperparameters, self._cache.prior_mean)
+    def _trained(self, data: Data, before: Fit) -> Fit:
+        scaling = Scaling.of(data.values, self.relative_noise)
+        args = (
+            data.unit,
+            scaling.standardise(data.values),
+            scaling.standardised_noise(data.variances),
+        )
+        last = [before.blind] if before.trained else []
+        blind, value = maximise(self._blind_kernel, *args, self._blind_space, last)
+        if before.structured is None:
+            return Fit(scaling, blind, None, 0.0, trained=True, n=len(data))
+        last = [before.structured] if before.trained else []
+        structured, other = maximise(self._sum_kernel, *args, self._sum_space, last)
+        if self._rival is not None:
+            value = max(value, maximise(self._rival[0], *args, self._rival[1])[1])
+        return Fit(scaling, blind, structured, round(other - value, 4), True, len(data))
+
+    def _new_cache(self, fit: Fit, *, structured: bool = True) -> CandidateCache:
+        use = structured and fit.uses_structure
+        kernel = self._sum_kernel if use else self._blind_kernel
+        vector = full_vector(fit.hyperparameters if use else fit.blind)
+        return CandidateCache(self.grid.unit, kernel.function, vector, kernel.variance)
+
+    def _filled(self, fit: Fit, data: Data) -> Caches:
+        caches = [self._new_cache(fit)]
+        if fit.undecided and not isinstance(self.structure, Lattice):
+            caches.append(self._new_cache(fit, structured=False))
+        for cache in caches:
+            cache.set_data(
+                data.unit,
+                fit.scaling.standardise(data.values),
+                fit.scaling.standardised_noise(data.variances),
+            )
+        return caches[0], caches[-1]
+
+    def _finish(self, data: Data) -> None:
+        """Bring the result of training into use; wait for it if it is not there."""
+        assert self._job is not None
+        fit, caches = self._job.result()
+        self._job = None
+        self._use(data, fit, caches)
+
+    def _use(self, data: Data, fit: Fit, caches: Caches) -> None:
+        self.fit = fit
+        self._cache, self._steering = caches
+        self._unit = data.unit
+        self._y = fit.scaling.standardise(data.values)
+        self._noise = fit.scaling.standardised_noise(data.variances)
+        self._best = float(data.values.max())
 
 
 def _import_gpcam() -> Any:

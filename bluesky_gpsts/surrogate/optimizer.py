@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .acquisition import Acquisition
+import numpy as np
+import numpy.typing as npt
+
+from .acquisition import Acquisition, Cost
 from .checkpoint import from_state, make_model, read_json, to_state, write_json
 from .grid import Grid
 from .loop import choose, decide, free_candidates, learn, stop_reason
 from .points import ID, is_suggested, read_point, read_position
 from .records import Ledger
 from .settings import TRAIN_AT, Settings, require_count
+from .structures import Structure
 from .threads import single_thread
 from .training import Prior
 from .view import MapView
@@ -38,10 +42,11 @@ class MapOptimizer(MapView):
     kernel : str
         ``"matern-1/2"``, ``"matern-3/2"`` or ``"matern-5/2"``.
     acquisition : str or callable
-        ``"variance"``, ``"ucb"``, ``"weighted"``, or a function of posterior mean and variance,
-        each of shape (M,), to scores of shape (M,).
-    n_initial : int
-        Number of first points that only fill the frame.
+        A name of `ACQUISITIONS`, ``"module:function"``, or a function of posterior mean and
+        variance, each of shape (M,), to scores of shape (M,); with a third parameter it gets a
+        `Candidates` there.
+    n_initial : int, optional
+        Number of first points that only fill the frame; 8 unless given, and 4 with a structure.
     seed : int
         Seed of those points.
     train_at : sequence of int
@@ -60,6 +65,19 @@ class MapOptimizer(MapView):
         Outcomes to have before ``target_std`` can stop; ``n_initial`` unless given.
     checkpoint_path : path, optional
         JSON file that `checkpoint` writes.
+    structure : Symmetry, Lattice, Topograph or Library, optional
+        What is known about the surface, mostly from the survey image. It is used unless the
+        outcomes speak against it.
+    cost : str or callable, optional
+        ``"distance"``, ``"module:function"``, or a function of the last position (2,) and all
+        candidates (M, 2), in metres, to costs (M,) above zero, by which scores are divided.
+    target_range : tuple of float, optional
+        Range of outcomes that ``"target probability"`` looks for.
+    target_correlation : float, optional
+        Stop when `estimated_correlation` is at least this.
+    background : bool
+        Train in a thread beside the measurement; the result is brought into use with the next
+        outcome. Otherwise `ingest` waits for it.
 
     Raises
     ------
@@ -75,7 +93,7 @@ class MapOptimizer(MapView):
         outcome: str = "figure_of_merit",
         kernel: str = "matern-5/2",
         acquisition: str | Acquisition = "variance",
-        n_initial: int = 8,
+        n_initial: int | None = None,
         seed: int = 0,
         train_at: Sequence[int] = TRAIN_AT,
         relative_noise: float = 0.03,
@@ -84,7 +102,14 @@ class MapOptimizer(MapView):
         target_std: float | None = None,
         min_points: int | None = None,
         checkpoint_path: str | os.PathLike[str] | None = None,
+        structure: Structure | None = None,
+        cost: str | Cost | None = None,
+        target_range: tuple[float, float] | None = None,
+        target_correlation: float | None = None,
+        background: bool = True,
     ) -> None:
+        if n_initial is None:
+            n_initial = 8 if structure is None else 4
         settings = Settings(
             grid=grid,
             parameters=tuple(parameters),  # type: ignore[arg-type]
@@ -99,6 +124,11 @@ class MapOptimizer(MapView):
             max_points=max_points,
             target_std=target_std,
             min_points=n_initial if min_points is None else min_points,
+            structure=structure,
+            cost=cost,
+            target_range=None if target_range is None else tuple(target_range),  # type: ignore
+            target_correlation=target_correlation,
+            background=background,
         )
         super().__init__(settings, Ledger(), make_model(settings))
         self.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
@@ -137,9 +167,11 @@ class MapOptimizer(MapView):
                 decision = choose(self.settings, self._ledger, self._model)
             x, y = (float(coordinate) for coordinate in self.grid.xy[decision.index])
             self._ledger.give_out(decision, x, y)
-            position = dict(zip(self.settings.parameters, (x, y), strict=True))
-            suggestions.append({ID: decision.id, **position})
+            suggestions.append({ID: decision.id, **self._named(x, y)})
         return suggestions
+
+    def _named(self, x: float, y: float) -> dict[str, Any]:
+        return dict(zip(self.settings.parameters, (x, y), strict=True))
 
     def ingest(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Take in outcomes. Either all points are taken or, on an error, none.
@@ -266,12 +298,45 @@ class MapOptimizer(MapView):
         """Return everything needed to go on, as a dict that JSON can hold."""
         return to_state(self.settings, self._ledger, self._model)
 
+    def replay(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike, variances: npt.ArrayLike
+    ) -> None:
+        """Rebuild the state of a run from its documents; the next suggestion is then the same.
+
+        Parameters
+        ----------
+        x, y : array_like, shape (N,)
+            Positions in sample coordinates, in metres, in the order of the run.
+        values : array_like, shape (N,)
+            Outcomes; one that is not finite was a failed point.
+        variances : array_like, shape (N,)
+            Their noise variances; NaN where there was none.
+
+        Raises
+        ------
+        ValueError
+            If this optimizer has points already, the arrays do not fit together, or a position is
+            outside the frame.
+        """
+        table = np.array([np.atleast_1d(column) for column in (x, y, values, variances)], float)
+        if self._ledger.positions:
+            raise ValueError("This optimizer has points already; replay a run into a new one.")
+        for u, v, value, variance in table.T.tolist():
+            (point,) = self.register_suggestions([self._named(u, v)])
+            if not math.isfinite(value):
+                self.register_failures([point])
+                continue
+            if math.isfinite(variance):
+                point[f"{self.settings.outcome}_variance"] = variance
+            self.ingest([{**point, self.settings.outcome: value}])
+
     @classmethod
     def from_state(
         cls,
         state: Mapping[str, Any],
         *,
         acquisition: Acquisition | None = None,
+        cost: Cost | None = None,
         checkpoint_path: str | os.PathLike[str] | None = None,
     ) -> "MapOptimizer":
         """Go on from `state`.
@@ -284,6 +349,8 @@ class MapOptimizer(MapView):
             What `state` returned.
         acquisition : callable, optional
             The acquisition function, where it was not one of those with a name.
+        cost : callable, optional
+            The cost function, likewise.
         checkpoint_path : path, optional
             As for the constructor.
 
@@ -294,13 +361,17 @@ class MapOptimizer(MapView):
             name here and is not given.
         """
         optimizer = cls.__new__(cls)
-        MapView.__init__(optimizer, *from_state(state, acquisition))
+        MapView.__init__(optimizer, *from_state(state, acquisition, cost))
         optimizer.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
         return optimizer
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | os.PathLike[str], *, acquisition: Acquisition | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        acquisition: Acquisition | None = None,
+        cost: Cost | None = None,
     ) -> "MapOptimizer":
         """Go on from a file that `checkpoint` wrote, and write further ones to it.
 
@@ -312,4 +383,4 @@ class MapOptimizer(MapView):
             If it cannot be read.
         """
         state = read_json(Path(path))
-        return cls.from_state(state, acquisition=acquisition, checkpoint_path=path)
+        return cls.from_state(state, acquisition=acquisition, cost=cost, checkpoint_path=path)

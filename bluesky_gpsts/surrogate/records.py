@@ -37,6 +37,9 @@ class Decision:
         False as long as the hyperparameters are the medians of their prior.
     reason : str
         ``"initial design"``, the name of the acquisition function, or ``"requested"``.
+    structure : str
+        JSON of the structure that the model used, with its hyperparameters; empty without one.
+        ``hyperparameters`` are then those of the residual. `posterior_maps` takes it as it is.
     """
 
     id: int
@@ -49,6 +52,7 @@ class Decision:
     n_data: int
     trained: bool
     reason: str
+    structure: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold, with None for NaN."""
@@ -118,6 +122,9 @@ class Ledger:
         Outcomes in order of arrival.
     decisions : dict
         Decision of every id.
+    spots : list
+        Positions (x, y) in metres that are not suggested again: those that are measured (both
+        where they should have been and where they were), failed or under way.
     """
 
     positions: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -125,6 +132,7 @@ class Ledger:
     failed: list[int] = field(default_factory=list)
     measured: list[Measurement] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
+    spots: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def next_id(self) -> int:
@@ -136,6 +144,7 @@ class Ledger:
         self.positions[decision.id] = (x, y)
         self.decisions[decision.id] = decision
         self.pending[decision.id] = None
+        self.spots.append((x, y))
 
     def take(self, measurement: Measurement) -> None:
         """Remember an outcome, also that of a point that had been given up as failed."""
@@ -144,23 +153,13 @@ class Ledger:
         if measurement.id in self.failed:
             self.failed.remove(measurement.id)
         self.measured.append(measurement)
+        self.spots.append((measurement.x, measurement.y))
 
     def fail(self, identifier: int) -> None:
         """Remember that a point could not be measured."""
         self.pending.pop(identifier, None)
         if identifier not in self.failed:
             self.failed.append(identifier)
-
-    def occupied(self) -> FloatArray:
-        """Positions not to suggest again, in metres: shape (K, 2).
-
-        Those that are measured (both where they should have been and where they were), failed
-        or under way.
-        """
-        ids = [*self.pending, *self.failed, *(entry.id for entry in self.measured)]
-        places = [self.positions[identifier] for identifier in ids]
-        places += [(entry.x, entry.y) for entry in self.measured]
-        return np.array(places, dtype=float).reshape(-1, 2)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold."""
@@ -175,11 +174,16 @@ class Ledger:
     def from_json(cls, state: dict[str, Any]) -> "Ledger":
         """Undo `to_json`; points that were under way are free again, as nobody measures them."""
         decisions = [Decision.from_json(entry) for entry in state["decisions"]]
+        positions = {int(i): (float(x), float(y)) for i, x, y in state["positions"]}
+        measured = [Measurement.from_json(entry) for entry in state["measured"]]
+        failed = [int(i) for i in state["failed"]]
+        done = [*failed, *(measurement.id for measurement in measured)]
         return cls(
-            positions={int(i): (x, y) for i, x, y in state["positions"]},
-            failed=list(state["failed"]),
-            measured=[Measurement.from_json(entry) for entry in state["measured"]],
+            positions=positions,
+            failed=failed,
+            measured=measured,
             decisions={decision.id: decision for decision in decisions},
+            spots=[*(positions[i] for i in done), *((m.x, m.y) for m in measured)],
         )
 
 

@@ -1,10 +1,16 @@
 """The map after any number of spectra, from recorded values alone and without gpCAM."""
 
+import json
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from .grid import Grid
-from .kernels import get_kernel
+from .kernels import Kernel, get_kernel
+from .parts import add_part
+from .structures import structure_from_json
+from .training import Prior
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -19,6 +25,8 @@ def posterior_maps(
     variances: npt.ArrayLike,
     hyperparameters: npt.ArrayLike,
     kernel: str = "matern-5/2",
+    structure: str = "",
+    images: npt.ArrayLike | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Posterior mean and standard deviation over the grid.
 
@@ -41,6 +49,11 @@ def posterior_maps(
         prior mean.
     kernel : str
         Name of the kernel.
+    structure : str
+        As a decision records it; empty without one.
+    images : array_like, optional
+        The topograph (ny, nx) or the maps (K, ny, nx) where the structure is one of those, which
+        a decision names by their checksum.
 
     Returns
     -------
@@ -51,45 +64,149 @@ def posterior_maps(
     ------
     ValueError
         If the arrays do not fit together, a number is not finite or a variance is not positive,
-        or there is no such kernel.
+        there is no such kernel, or the structure is
+        damaged or needs an image.
     """
     from scipy.linalg import solve_triangular
 
-    function = get_kernel(kernel).function
+    covariance = recorded_covariance(grid, hyperparameters, kernel, structure, images)
     outcomes = np.atleast_1d(np.asarray(values, dtype=float))
-    positions = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(float)
-    parameters = np.asarray(hyperparameters, dtype=float)
-    if outcomes.ndim != 1 or len(outcomes) == 0 or positions.shape != (len(outcomes), 2):
-        raise ValueError(
-            f"There are {outcomes.size} values at {len(positions)} positions; give one position "
-            "for each value, and at least one value."
-        )
-    noise = np.broadcast_to(np.asarray(variances, dtype=float), outcomes.shape)
-    if parameters.shape != (4,) or not (parameters[:3] > 0).all():
-        raise ValueError(
-            f"Hyperparameters are {parameters.tolist()}; give signal variance, two lengths (all "
-            "above zero) and prior mean."
-        )
-    finite = np.isfinite(outcomes) & np.isfinite(positions).all(axis=1) & np.isfinite(noise)
-    if not finite.all() or not np.isfinite(parameters).all() or not (noise > 0).all():
-        raise ValueError(
-            "Values, positions and hyperparameters must be finite and variances above zero; "
-            f"check points {np.flatnonzero(~(finite & (noise > 0))).tolist()}."
-        )
+    unit, noise = checked_points(grid, x, y, outcomes, variances)
+    if outcomes.ndim != 1:
+        raise ValueError(f"Values have shape {outcomes.shape}; give one for each position.")
     # Work relative to the signal's size: the square of a current in ampere is near 1e-24.
-    amplitude = float(np.sqrt(parameters[0]))
-    scaled = np.array([1.0, parameters[1] / grid.width, parameters[2] / grid.height, 0.0])
-    unit = grid.to_unit(positions)
-    covariance = function(unit, unit, scaled)
-    covariance[np.diag_indices_from(covariance)] += noise / parameters[0]
-    factor = np.linalg.cholesky(covariance)
-    white = solve_triangular(factor, (outcomes - parameters[3]) / amplitude, lower=True)
+    amplitude = covariance.amplitude
+    matrix = covariance(unit, unit)
+    matrix[np.diag_indices_from(matrix)] += noise / amplitude**2
+    factor = np.linalg.cholesky(matrix)
+    white = solve_triangular(factor, (outcomes - covariance.prior_mean) / amplitude, lower=True)
     mean = np.empty(grid.size)
     variance = np.empty(grid.size)
     for start in range(0, grid.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        rows = solve_triangular(factor, function(unit, grid.unit[part], scaled), lower=True)
+        rows = solve_triangular(factor, covariance(unit, grid.unit[part]), lower=True)
         mean[part] = white @ rows
-        variance[part] = 1.0 - np.einsum("nm,nm->m", rows, rows)
+        prior = covariance.variance(grid.unit[part])
+        variance[part] = prior - np.einsum("nm,nm->m", rows, rows)
     std = np.sqrt(np.maximum(variance, 0.0))
-    return grid.as_map(parameters[3] + amplitude * mean), grid.as_map(amplitude * std)
+    return (
+        grid.as_map(covariance.prior_mean + amplitude * mean),
+        grid.as_map(amplitude * std),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedCovariance:
+    """Covariance of a decision, relative to its signal variance.
+
+    Attributes
+    ----------
+    kernel : Kernel
+        Covariance function.
+    vector : ndarray, shape (P,)
+        Its hyperparameters; fractions of the frame.
+    amplitude : float
+        Root of the signal variance, in the unit of the outcomes.
+    prior_mean : float
+        In that unit.
+    """
+
+    kernel: Kernel
+    vector: FloatArray
+    amplitude: float
+    prior_mean: float
+
+    def __call__(self, x1: FloatArray, x2: FloatArray) -> FloatArray:
+        """Covariances (N, M) between positions in fractions of the frame."""
+        return self.kernel.function(x1, x2, self.vector)
+
+    def variance(self, x: FloatArray) -> FloatArray:
+        """Variances (N,) at positions in fractions of the frame."""
+        return self.kernel.variance(x, self.vector)
+
+
+def recorded_covariance(
+    grid: Grid,
+    hyperparameters: npt.ArrayLike,
+    kernel: str,
+    structure: str = "",
+    images: npt.ArrayLike | None = None,
+) -> RecordedCovariance:
+    """Rebuild the covariance that a decision records; parameters as for `posterior_maps`.
+
+    Raises
+    ------
+    ValueError
+        If a hyperparameter is out of range, there is no such kernel, or the structure is damaged
+        or needs an image.
+    """
+    base = get_kernel(kernel)
+    parameters = np.asarray(hyperparameters, dtype=float)
+    good = parameters.shape == (4,) and np.isfinite(parameters).all() and (parameters[:3] > 0).all()
+    if not good:
+        raise ValueError(
+            f"Hyperparameters are {parameters.tolist()}; give signal variance, two lengths (all "
+            "above zero) and prior mean."
+        )
+    lengths = [parameters[1] / grid.width, parameters[2] / grid.height]
+    signal = float(parameters[0])
+    if not structure:
+        vector = np.array([1.0, *lengths, 0.0])
+        return RecordedCovariance(base, vector, float(np.sqrt(signal)), float(parameters[3]))
+    try:
+        state = json.loads(structure)
+        named = state["hyperparameters"]
+        prior = Prior()
+        part = structure_from_json(state, images).part(
+            grid, kernel, prior.length, prior.length_factor
+        )
+        values = np.array([float(named[name]) for name in part.names])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"The structure of the decision is damaged ({type(error).__name__}: {error})."
+        ) from error
+    total = signal + float(values[0])
+    values[0] /= total
+    vector = np.array([signal / total, *lengths, 0.0, *values])
+    return RecordedCovariance(
+        add_part(base, part), vector, float(np.sqrt(total)), float(parameters[3])
+    )
+
+
+def checked_points(
+    grid: Grid,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    outcomes: FloatArray,
+    variances: npt.ArrayLike,
+) -> tuple[FloatArray, FloatArray]:
+    """Check positions, outcomes (N, ...) and variances.
+
+    Returns
+    -------
+    unit : ndarray, shape (N, 2)
+        Positions, fractions of the frame.
+    noise : ndarray, shape (N,)
+        Noise variances.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit together, a number is not finite or a variance is not positive.
+    """
+    positions = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(float)
+    count = len(outcomes)
+    if count == 0 or positions.shape != (count, 2):
+        raise ValueError(
+            f"There are {count} values at {len(positions)} positions; give one position "
+            "for each value, and at least one value."
+        )
+    noise = np.broadcast_to(np.asarray(variances, dtype=float), (count,))
+    finite = np.isfinite(outcomes.reshape(count, -1)).all(axis=1)
+    finite &= np.isfinite(positions).all(axis=1) & np.isfinite(noise) & (noise > 0)
+    if not finite.all():
+        raise ValueError(
+            "Values, positions and hyperparameters must be finite and variances above zero; "
+            f"check points {np.flatnonzero(~finite).tolist()}."
+        )
+    return grid.to_unit(positions), noise

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from .acquisition import Acquisition, get_acquisition
+from .acquisition import Acquisition, Cost, get_acquisition, get_cost
 from .grid import Grid
 from .kernels import get_kernel
+from .structures import Structure, structure_from_json
 from .training import Prior
 
 TRAIN_AT = (
@@ -41,6 +42,11 @@ class Settings:
     max_points: int | None
     target_std: float | None
     min_points: int
+    structure: Structure | None = None
+    cost: str | Cost | None = None
+    target_range: tuple[float, float] | None = None
+    target_correlation: float | None = None
+    background: bool = True
 
     def __post_init__(self) -> None:
         if len(self.parameters) != 2 or self.parameters[0] == self.parameters[1]:
@@ -57,6 +63,23 @@ class Settings:
             require_positive("target_std", self.target_std)
         get_kernel(self.kernel)
         get_acquisition(self.acquisition)
+        if self.cost is not None:
+            get_cost(self.cost)
+        if self.target_range is not None:
+            low, high = self.target_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"target_range is {self.target_range!r}; give (low, high).")
+        elif self.acquisition == "target probability":
+            raise ValueError(
+                "The acquisition function 'target probability' needs target_range=(low, high) in "
+                "the unit of the outcome."
+            )
+        if self.target_correlation is not None:
+            require_positive("target_correlation", self.target_correlation)
+            if self.target_correlation >= 1:
+                raise ValueError(
+                    f"target_correlation is {self.target_correlation}; give a number below 1."
+                )
 
     @property
     def acquisition_name(self) -> str:
@@ -67,14 +90,21 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold; a callable is there by its name only."""
-        plain = asdict(self)
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         plain["grid"] = self.grid.to_metadata()
+        plain["prior"] = asdict(self.prior)
         plain["acquisition"] = self.acquisition_name
+        if callable(self.cost):
+            plain["cost"] = getattr(self.cost, "__name__", type(self.cost).__name__)
+        plain["structure"] = None if self.structure is None else self.structure.to_json()
         return plain
 
     @classmethod
     def from_json(
-        cls, state: Mapping[str, Any], acquisition: Acquisition | None = None
+        cls,
+        state: Mapping[str, Any],
+        acquisition: Acquisition | None = None,
+        cost: Cost | None = None,
     ) -> "Settings":
         """Undo `to_json`; a callable has to be given again."""
         values = dict(state)
@@ -84,6 +114,12 @@ class Settings:
         values["train_at"] = tuple(state["train_at"])
         if acquisition is not None:
             values["acquisition"] = acquisition
+        if cost is not None:
+            values["cost"] = cost
+        if values.get("target_range") is not None:
+            values["target_range"] = tuple(values["target_range"])
+        if values.get("structure") is not None:
+            values["structure"] = structure_from_json(values["structure"])
         return cls(**values)
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .grid import Grid
 from .kernels import Kernel
+from .parts import Part
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -37,6 +39,49 @@ class Prior:
     signal_variance: float = 1.0
     signal_factor: float = 3.0
 
+    @classmethod
+    def learned(
+        cls, grids: Sequence[Grid], hyperparameters: Sequence[npt.ArrayLike], frame: Grid
+    ) -> "Prior":
+        """Start warm: the prior from earlier runs on the same class of defect.
+
+        Parameters
+        ----------
+        grids : sequence of Grid
+            Frame of each earlier run.
+        hyperparameters : sequence of array_like, each of shape (4,)
+            Last hyperparameters of each, as its decisions record them (lengths in metres).
+        frame : Grid
+            Frame of the new run.
+
+        Returns
+        -------
+        Prior
+            Its length is the geometric mean of those found, as a fraction of the new frame; its
+            width is their spread, no less than a factor 1.25, joined to that of the default as
+            if that were one more run.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or a length is not above zero.
+        """
+        table = np.array([np.asarray(vector, dtype=float) for vector in hyperparameters])
+        if len(table) == 0 or len(table) != len(grids) or table.shape[1:] != (4,):
+            raise ValueError(
+                f"There are {len(table)} vectors of hyperparameters, shape {table.shape}, and "
+                f"{len(grids)} frames; give one (4,) vector for each frame, and at least one."
+            )
+        if not (np.isfinite(table).all() and (table[:, 1:3] > 0).all()):
+            raise ValueError("A length of an earlier run is not finite and above zero.")
+        default = cls()
+        lengths = np.log(table[:, 1:3].ravel() / np.sqrt(frame.width * frame.height))
+        weight = len(table) / (len(table) + 1.0)
+        middle = weight * lengths.mean() + (1 - weight) * np.log(default.length)
+        spread = max(float(np.var(lengths)), np.log(1.25) ** 2)
+        joined = weight * spread + (1 - weight) * np.log(default.length_factor) ** 2
+        return cls(length=float(np.exp(middle)), length_factor=float(np.exp(np.sqrt(joined))))
+
     @property
     def median(self) -> FloatArray:
         """Medians of signal variance and of the two lengths: shape (3,)."""
@@ -50,18 +95,96 @@ class Prior:
 
 # Wide enough never to bind where the prior has any weight; they keep a line search from overflow.
 _LOG_BOUNDS = np.log([(1e-4, 1e4), (5e-3, 20.0), (5e-3, 20.0)])
+_SDS = 6.0
 
-# An optimum is kept to this step in the logarithm, so that rounding in BLAS, which differs from
-# one machine to another, cannot reach the next suggestion through the hyperparameters.
-_LOG_STEP = 1e-4
+# An optimum is kept to this step, so that rounding in BLAS, which differs from one machine to
+# another, cannot reach the next suggestion through the hyperparameters.
+_STEP = 1e-4
+
+_MANY = 200
+
+# Median of the variance of what a structure leaves over, relative to that of the outcomes.
+_RESIDUAL = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Hyperparameters as training moves them, and the prior on them.
+
+    They are those of a kernel without the prior mean, logarithms where ``logarithmic``.
+
+    Attributes
+    ----------
+    middle : ndarray, shape (P,)
+        Middle of the Gaussian prior.
+    sd : ndarray, shape (P,)
+        Its standard deviations.
+    logarithmic : ndarray of bool, shape (P,)
+        Which of them are logarithms.
+    bounds : ndarray, shape (P, 2)
+        Lowest and highest.
+    starts : tuple of ndarray, each of shape (P,)
+        Where training starts.
+    """
+
+    middle: FloatArray
+    sd: FloatArray
+    logarithmic: npt.NDArray[np.bool_]
+    bounds: FloatArray
+    starts: tuple[FloatArray, ...]
+
+    def to_point(self, hyperparameters: FloatArray) -> FloatArray:
+        """Take logarithms where they are due: shape (P,)."""
+        point = np.array(hyperparameters, dtype=float)
+        point[self.logarithmic] = np.log(point[self.logarithmic])
+        return point
+
+    def from_point(self, point: FloatArray) -> FloatArray:
+        """Undo `to_point`."""
+        hyperparameters = np.array(point, dtype=float)
+        hyperparameters[self.logarithmic] = np.exp(hyperparameters[self.logarithmic])
+        return hyperparameters
+
+
+def blind_space(prior: Prior) -> Space:
+    """Space of signal variance and two lengths."""
+    middle = np.log(prior.median)
+    half = middle + np.log([1.0, 0.5, 0.5])
+    return Space(middle, prior.log_sd, np.ones(3, dtype=bool), _LOG_BOUNDS, (middle, half))
+
+
+def structured_space(prior: Prior, part: Part) -> Space:
+    """Space of a free residual and of the part that a structure adds."""
+    residual = np.log(prior.median * (_RESIDUAL, 1.0, 1.0))
+    part_middle = np.where(part.logarithmic, np.log(np.abs(part.middle) + 1e-300), part.middle)
+    middle = np.concatenate([residual, part_middle])
+    sd = np.concatenate([prior.log_sd, part.sd])
+    logarithmic = np.concatenate([np.ones(3, dtype=bool), part.logarithmic])
+    part_bounds = np.column_stack([part_middle - _SDS * part.sd, part_middle + _SDS * part.sd])
+    others = [
+        np.concatenate([residual, np.where(part.logarithmic, np.log(np.abs(s) + 1e-300), s)])
+        for s in part.starts
+    ]
+    short = middle.copy()
+    for place, name in enumerate(part.names):
+        if name.startswith("length"):
+            short[3 + place] += np.log(0.5)
+    bounds = np.concatenate([_LOG_BOUNDS, part_bounds])
+    return Space(middle, sd, logarithmic, bounds, (middle, short, *others))
+
+
+def full_vector(hyperparameters: FloatArray, mean: float = 0.0) -> FloatArray:
+    """Put the prior mean where kernels and gpCAM expect it, in the fourth place."""
+    return np.concatenate([hyperparameters[:3], [mean], hyperparameters[3:]])
 
 
 def log_marginal_likelihood(
-    log_hyperparameters: FloatArray,
+    point: FloatArray,
     kernel: Kernel,
     x: FloatArray,
     y: FloatArray,
     noise: FloatArray,
+    space: Space | None = None,
 ) -> tuple[float, FloatArray]:
     """Log marginal likelihood and its gradient.
 
@@ -69,23 +192,25 @@ def log_marginal_likelihood(
 
     Parameters
     ----------
-    log_hyperparameters : ndarray, shape (3,)
-        Logarithms of signal variance and of the two length scales.
+    point : ndarray, shape (P,)
+        Logarithms of signal variance and of the two length scales, or a point of ``space``.
     kernel : Kernel
         Covariance function.
     x : ndarray, shape (N, 2)
         Positions, fractions of the frame.
-    y : ndarray, shape (N,)
-        Outcomes.
+    y : ndarray, shape (N,) or (N, K)
+        Outcomes; K outputs that share the covariance count with the average of their logarithms.
     noise : ndarray, shape (N,)
         Noise variance of each outcome, in its unit squared.
+    space : Space, optional
+        That of signal variance and two lengths unless given.
 
     Returns
     -------
     value : float
         The log marginal likelihood.
-    gradient : ndarray, shape (3,)
-        Its derivative by the logarithms. The mean is at its own optimum, so its change with the
+    gradient : ndarray, shape (P,)
+        Its derivative by the point. The mean is at its own optimum, so its change with the
         hyperparameters adds nothing to first order.
 
     Raises
@@ -93,40 +218,45 @@ def log_marginal_likelihood(
     numpy.linalg.LinAlgError
         If the covariance is not positive definite.
     """
-    hyperparameters = np.append(np.exp(log_hyperparameters), 0.0)
+    logarithmic = np.ones(len(point), dtype=bool) if space is None else space.logarithmic
+    natural = np.where(logarithmic, np.exp(np.where(logarithmic, point, 0.0)), point)
+    hyperparameters = full_vector(natural)
     covariance = kernel.function(x, x, hyperparameters)
     covariance[np.diag_indices_from(covariance)] += noise
     factor = np.linalg.cholesky(covariance)
     # Mean, weights and trace all need the inverse of the factor, so it pays to have it.
     whiten = np.linalg.inv(factor)
-    white_y, white_one = whiten @ y, whiten.sum(axis=1)
-    white_y -= white_one * (white_one @ white_y) / (white_one @ white_one)
+    outputs = y.reshape(len(y), -1)
+    white_y, white_one = whiten @ outputs, whiten.sum(axis=1)
+    white_y -= np.outer(white_one, (white_one @ white_y) / (white_one @ white_one))
     inverse = whiten.T @ whiten
     weights = whiten.T @ white_y
+    count = outputs.shape[1]
     constant = 0.5 * len(y) * np.log(2.0 * np.pi)
-    value = -0.5 * (white_y @ white_y) - np.log(np.diag(factor)).sum() - constant
-    inner = np.outer(weights, weights) - inverse
-    derivative = kernel.gradient(x, x, hyperparameters)[:3]
-    gradient = 0.5 * np.einsum("ij,kij->k", inner, derivative) * hyperparameters[:3]
-    return float(value), gradient
+    value = -0.5 * np.sum(white_y * white_y) / count - np.log(np.diag(factor)).sum() - constant
+    inner = weights @ weights.T / count - inverse
+    derivative = np.delete(kernel.gradient(x, x, hyperparameters), 3, axis=0)
+    gradient = 0.5 * (derivative.reshape(len(point), -1) @ inner.ravel())
+    return float(value), gradient * np.where(logarithmic, natural, 1.0)
 
 
 def log_posterior(
-    log_hyperparameters: FloatArray,
+    point: FloatArray,
     kernel: Kernel,
     x: FloatArray,
     y: FloatArray,
     noise: FloatArray,
-    prior: Prior,
+    prior: Prior | Space,
 ) -> tuple[float, FloatArray]:
     """Log marginal likelihood plus log prior (up to a constant), and the gradient.
 
     The parameters are those of `log_marginal_likelihood`, and ``prior``. The prior is a density
-    in the logarithms.
+    in the point, and 1 where it is highest.
     """
-    value, gradient = log_marginal_likelihood(log_hyperparameters, kernel, x, y, noise)
-    deviation = (log_hyperparameters - np.log(prior.median)) / prior.log_sd
-    return value - 0.5 * float(deviation @ deviation), gradient - deviation / prior.log_sd
+    space = blind_space(prior) if isinstance(prior, Prior) else prior
+    value, gradient = log_marginal_likelihood(point, kernel, x, y, noise, space)
+    deviation = (point - space.middle) / space.sd
+    return value - 0.5 * float(deviation @ deviation), gradient - deviation / space.sd
 
 
 def train(
@@ -134,9 +264,21 @@ def train(
     x: FloatArray,
     y: FloatArray,
     noise: FloatArray,
-    prior: Prior,
+    prior: Prior | Space,
     starts: Sequence[FloatArray] = (),
 ) -> FloatArray:
+    """Find the MAP hyperparameters; see `maximise`, of which this is the first result."""
+    return maximise(kernel, x, y, noise, prior, starts)[0]
+
+
+def maximise(
+    kernel: Kernel,
+    x: FloatArray,
+    y: FloatArray,
+    noise: FloatArray,
+    prior: Prior | Space,
+    starts: Sequence[FloatArray] = (),
+) -> tuple[FloatArray, float]:
     """Find the MAP hyperparameters with L-BFGS-B from a few fixed starts.
 
     Parameters
@@ -145,20 +287,21 @@ def train(
         Covariance function.
     x : ndarray, shape (N, 2)
         Positions, fractions of the frame.
-    y : ndarray, shape (N,)
+    y : ndarray, shape (N,) or (N, K)
         Standardised outcomes.
     noise : ndarray, shape (N,)
         Noise variance of each standardised outcome.
-    prior : Prior
+    prior : Prior or Space
         Prior on the hyperparameters.
-    starts : sequence of ndarray, shape (3,)
-        Further starting points, such as the last optimum, beside the median of the prior and
-        half of its length.
+    starts : sequence of ndarray, shape (P,)
+        Further starting points, such as the last optimum, beside those of the prior.
 
     Returns
     -------
-    ndarray, shape (3,)
-        Signal variance and the two length scales.
+    hyperparameters : ndarray, shape (P,)
+        Signal variance, the two length scales and what a structure adds.
+    value : float
+        Log posterior there.
 
     Raises
     ------
@@ -169,18 +312,30 @@ def train(
 
     if len(x) == 0:
         raise ValueError("Training needs at least one outcome; ingest one first.")
+    space = blind_space(prior) if isinstance(prior, Prior) else prior
 
     def objective(point: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = log_posterior(point, kernel, x, y, noise, prior)
+        value, gradient = log_posterior(point, kernel, x, y, noise, space)
         return -value, -gradient
 
-    first = prior.median
-    best = np.log(first)
+    best = space.middle
     lowest = np.inf
-    for start in (first, first * (1.0, 0.5, 0.5), *starts):
-        begin = np.clip(np.log(start), _LOG_BOUNDS[:, 0], _LOG_BOUNDS[:, 1])
-        result = minimize(objective, begin, jac=True, method="L-BFGS-B", bounds=_LOG_BOUNDS)
+    # In units of the prior's width all directions have a similar scale.
+    scale = space.sd
+
+    def scaled(position: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = objective(position * scale)
+        return value, gradient * scale
+
+    bounds = space.bounds / scale[:, None]
+    known = tuple(space.to_point(start) for start in starts)
+    # With many outcomes the posterior has one top that matters, near the last.
+    begins = known if known and len(x) > _MANY else (*space.starts, *known)
+    for start in begins:
+        begin = np.clip(start, space.bounds[:, 0], space.bounds[:, 1]) / scale
+        result = minimize(scaled, begin, jac=True, method="L-BFGS-B", bounds=bounds)
         # A later start has to be better by more than rounding, or the choice would hang on it.
         if result.fun < lowest - 1e-6:
-            best, lowest = result.x, float(result.fun)
-    return np.exp(np.round(best / _LOG_STEP) * _LOG_STEP)
+            best, lowest = result.x * scale, float(result.fun)
+    step = np.where(space.logarithmic, _STEP, _STEP * space.sd)
+    return space.from_point(np.round(best / step) * step), -lowest

@@ -12,6 +12,8 @@ from .points import ID
 from .records import Decision, Ledger
 from .scaling import Scaling, noise_variances
 from .settings import Settings
+from .stopping import estimated_correlation
+from .threads import single_thread
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -77,7 +79,7 @@ class MapView:
     def noise_variances(self) -> FloatArray:
         """Noise variances that the model works with, unit of the outcome squared: shape (N,)."""
         return noise_variances(
-            measured_data(self.grid, self._ledger)[2], self.scaling.default_variance
+            measured_data(self.grid, self._ledger).variances, self.scaling.default_variance
         )
 
     def explain(self, identifier: int) -> Decision:
@@ -110,6 +112,25 @@ class MapView:
         """Posterior standard deviation, like `mean_map`."""
         self._require_data()
         return self.grid.as_map(np.sqrt(self._model.variance))
+
+    def estimated_correlation(self) -> float:
+        """Pearson's r to expect between `mean_map` and the surface without noise, 0 to 1.
+
+        From the posterior alone; see `bluesky_gpsts.surrogate.stopping`.
+
+        Raises
+        ------
+        ValueError
+            If there is no outcome yet.
+        """
+        self._require_data()
+        with single_thread():
+            return estimated_correlation(self._model)
+
+    @property
+    def uses_structure(self) -> bool:
+        """Whether the structure that was given is in use; the outcomes can speak against it."""
+        return self._model.fit.uses_structure
 
     def _require_data(self) -> None:
         if not self._ledger.measured:

@@ -21,8 +21,10 @@ def test_weighted_takes_a_flat_map():
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="variance, ucb, weighted"):
-        get_acquisition("shannon")
+    with pytest.raises(
+        ValueError, match="variance, covariance, shannon information gain, ucb, lcb"
+    ):
+        get_acquisition("entropy search")
 
 
 def test_a_callable_is_checked_when_called():
