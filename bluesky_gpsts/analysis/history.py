@@ -48,6 +48,8 @@ class MapHistory:
         Noise variance (A^2) that went with them, for outcomes without one.
     trained : ndarray of bool, shape (n,)
         Whether the hyperparameters had been trained by then.
+    structures : tuple of str
+        What structure the model used, as its decisions record it; "" for none.
     """
 
     grid: Grid
@@ -59,6 +61,7 @@ class MapHistory:
     hyperparameters: FloatArray
     default_noise: FloatArray
     trained: npt.NDArray[np.bool_]
+    structures: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -111,6 +114,7 @@ class MapHistory:
                 self.noise(k),
                 self.hyperparameters[k - 1],
                 self.kernel,
+                self.structures[k - 1],
             )
 
     def correlations(self, truth: npt.ArrayLike) -> FloatArray:
@@ -162,6 +166,11 @@ class MapHistory:
         """
         first = 1
         while first <= len(self):
+            if self.structures[first - 1] and self.valid[:first].any():
+                mean, std = self.after(first)
+                yield mean.ravel(), std.ravel()
+                first += 1
+                continue
             last = self._same_until(first)
             yield from self._segment(first, last)
             first = last + 1
@@ -175,7 +184,8 @@ class MapHistory:
         while k < len(self):
             noise = self.noise(k + 1)
             if not (
-                np.array_equal(self.hyperparameters[k, :3], self.hyperparameters[first - 1, :3])
+                not self.structures[k]
+                and np.array_equal(self.hyperparameters[k, :3], self.hyperparameters[first - 1, :3])
                 and np.array_equal(noise[: len(before)], before)
             ):
                 break
@@ -261,8 +271,8 @@ def build_history(
 
 def _models(
     grid: Grid, values: FloatArray, valid: npt.NDArray[np.bool_], decisions: "xr.Dataset"
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-    """Hyperparameters, default noise, and whether trained, of the model after k spectra.
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_], tuple[str, ...]]:
+    """Hyperparameters, default noise, whether trained, and structure after k spectra.
 
     The decision with n_data = k, the next one, recorded them. Where there is none (the end of a
     run, a batch of initial points), those of the latest decision before are the best known.
@@ -271,6 +281,7 @@ def _models(
     vectors = np.full((len(values), 4), np.nan)
     noise = np.full(len(values), np.nan)
     trained = np.zeros(len(values), dtype=bool)
+    structures = [""] * len(values)
     counts = np.cumsum(valid)
     for k in range(1, len(values) + 1):
         count = int(counts[k - 1])
@@ -279,15 +290,16 @@ def _models(
         so_far = values[:k][valid[:k]]
         earlier = [n for n in known if n <= count]
         if earlier:
-            vectors[k - 1], noise[k - 1], trained[k - 1] = known[max(earlier)]
+            latest = known[max(earlier)]
+            vectors[k - 1], noise[k - 1], trained[k - 1], structures[k - 1] = latest
         else:
             vectors[k - 1] = _untrained(grid, so_far)
         if np.isnan(noise[k - 1]):
             noise[k - 1] = Scaling.of(so_far, RELATIVE_NOISE).default_variance
-    return vectors, noise, trained
+    return vectors, noise, trained, tuple(structures)
 
 
-def _recorded(decisions: "xr.Dataset") -> dict[int, tuple[FloatArray, float, bool]]:
+def _recorded(decisions: "xr.Dataset") -> dict[int, tuple[FloatArray, float, bool, str]]:
     """What decisions recorded of the model, by the number of outcomes that it had."""
     if "hyperparameters" not in decisions:
         return {}
@@ -301,8 +313,14 @@ def _recorded(decisions: "xr.Dataset") -> dict[int, tuple[FloatArray, float, boo
         column(name) for name in ("n_data", "default_noise_variance", "trained")
     )
     vectors = np.asarray(decisions["hyperparameters"].values, dtype=float)
+    structures = decisions["structure"].values if "structure" in decisions else [""] * count
     return {
-        int(n_data[row]): (vectors[row], float(noise[row]), bool(trained[row] != 0))
+        int(n_data[row]): (
+            vectors[row],
+            float(noise[row]),
+            bool(trained[row] != 0),
+            str(structures[row]),
+        )
         for row in range(count)
         if np.isfinite(vectors[row]).all() and np.isfinite(n_data[row])
     }

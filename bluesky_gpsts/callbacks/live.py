@@ -44,6 +44,7 @@ class _Run:
     bias: FloatArray = field(default_factory=lambda: _EMPTY)
     hyperparameters: FloatArray | None = None
     default_noise: float = np.nan
+    structure: str = ""
 
     def take_spectrum(self, number: int, data: Mapping[str, Any]) -> None:
         """Note a spectrum; one taken again after a pause replaces the first."""
@@ -81,6 +82,7 @@ class _Run:
             curves=tuple(self.curves.values()),
             hyperparameters=self.hyperparameters,
             default_noise=self.default_noise,
+            structure=self.structure,
         )
 
 
@@ -165,6 +167,7 @@ class LiveMap(QtAwareCallback):
                 with self._lock:
                     run.hyperparameters = vector
                     run.default_noise = float(doc["data"].get("default_noise_variance", np.nan))
+                    run.structure = str(doc["data"].get("structure", ""))
         elif self._pending_survey is not None:
             self._take_survey(doc["data"])
         return doc

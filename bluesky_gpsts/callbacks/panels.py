@@ -65,6 +65,8 @@ class Snapshot:
         Latest that a decision recorded; None before.
     default_noise : float
         Noise variance (A^2) that went with them, for outcomes without one; NaN if not recorded.
+    structure : str
+        Structure that the model used, as the decision records it; "" for none.
     """
 
     title: str
@@ -80,6 +82,7 @@ class Snapshot:
     curves: tuple[FloatArray, ...]
     hyperparameters: FloatArray | None
     default_noise: float
+    structure: str = ""
 
     def maps(self) -> tuple[FloatArray, FloatArray] | None:
         """Posterior mean and standard deviation (A) on the preview; None while undefined."""
@@ -98,6 +101,7 @@ class Snapshot:
             noise_variances(self.variances[valid], default),
             self.hyperparameters,
             self.kernel,
+            self.structure,
         )
 
 

@@ -38,7 +38,9 @@ def gp_sts(
     kernel: str = "matern-5/2",
     n_initial: int = 8,
     grid: tuple[int, int] = (128, 128),
-    target_std: Optional[float] = None,  # noqa: UP045 - the queue server shows it as optional
+    cost: Optional[str] = None,  # noqa: UP045 - the queue server shows it as optional
+    target_std: Optional[float] = None,  # noqa: UP045
+    target_correlation: Optional[float] = None,  # noqa: UP045
     settle: float = 0.5,
     settling: float = 4e-3,
     integration: float = 20e-3,
@@ -69,15 +71,22 @@ def gp_sts(
     n_points : int
         Points of a spectrum.
     acquisition : str
-        Acquisition function: "weighted", "variance" or "ucb".
+        Acquisition function by name ("weighted", "variance", "ucb", "expected improvement" and
+        others, see `bluesky_gpsts.surrogate.ACQUISITIONS`), or a function of your own as
+        "module:function".
     kernel : str
         Kernel: "matern-1/2", "matern-3/2" or "matern-5/2".
     n_initial : int
         Spectra at points spread over the frame, before the Gaussian process chooses.
     grid : tuple of int
         Candidates across and along the frame.
+    cost : str
+        What a point costs: "distance" for the way to it, or a function of your own as
+        "module:function".
     target_std : float
         Stop when the mean posterior standard deviation is below this fraction of the map's range.
+    target_correlation : float
+        Stop when the map's estimated correlation with the truth reaches this.
     settle : float
         Seconds for the feedback to settle at a new point, before it is held.
     settling : float
@@ -140,6 +149,8 @@ def gp_sts(
             seed=seed,
             max_points=n_spectra,
             target_std=target_std,
+            target_correlation=target_correlation,
+            cost=cost,
         )
     require_optimizer(optimizer)
     arguments = {
@@ -151,7 +162,9 @@ def gp_sts(
         "kernel": kernel,
         "n_initial": n_initial,
         "grid": [nx, ny],
+        "cost": cost,
         "target_std": target_std,
+        "target_correlation": target_correlation,
         "settle": settle,
         "settling": settling,
         "integration": integration,
@@ -323,4 +336,4 @@ def _record(
     ):
         yield from bps.mv(getattr(decision, name), float(getattr(why, name)))
     yield from bps.mv(decision.hyperparameters, np.asarray(why.hyperparameters, dtype=float))
-    yield from bps.mv(decision.reason, why.reason)
+    yield from bps.mv(decision.reason, why.reason, decision.structure, why.structure)

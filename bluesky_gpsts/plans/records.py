@@ -47,6 +47,7 @@ class DecisionRecord(_Record):
     n_data = Cpt(Quantity, value=math.nan)
     trained = Cpt(Quantity, value=math.nan)
     reason = Cpt(Quantity, value="")
+    structure = Cpt(Quantity, value="")
     seconds_deciding = Cpt(Quantity, value=0.0, units="s")
     seconds_instrument = Cpt(Quantity, value=0.0, units="s")
     seconds_cycle = Cpt(Quantity, value=0.0, units="s")

@@ -40,6 +40,7 @@ DECISIONS = {
     "n_data",
     "trained",
     "reason",
+    "structure",
     "seconds_deciding",
     "seconds_instrument",
     "seconds_cycle",
