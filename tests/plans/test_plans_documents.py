@@ -166,21 +166,22 @@ def test_spectra_of_gp_sts(
 def test_decisions_of_gp_sts(
     engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
 ) -> None:
-    engine(gp_sts(bench.stm, **small))
+    engine(gp_sts(bench.stm, **{**small, "n_spectra": 6}))
     spectra, decisions = documents.columns("primary"), documents.columns("decisions")
     assert set(decisions) == DECISIONS
-    assert decisions["decision_id"] == decisions["primary_seq_num"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert decisions["decision_id"] == decisions["primary_seq_num"] == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(decisions["x"], spectra["stm_tip_x"], atol=5e-12)
     np.testing.assert_allclose(decisions["y"], spectra["stm_tip_y"], atol=5e-12)
-    assert decisions["n_data"] == [0.0, 1.0, 2.0, 3.0, 4.0]
-    assert decisions["reason"] == ["initial design"] * 3 + ["weighted"] * 2
+    assert decisions["n_data"] == [0, 1, 2, 3, 4, 5]
+    assert decisions["reason"] == ["initial design"] * 3 + ["weighted"] * 3
     for name in ("acquisition_value", "posterior_mean", "posterior_std"):
         assert np.isnan(decisions[name][:3]).all()
         assert np.isfinite(decisions[name][3:]).all()
     assert (np.array(decisions["posterior_std"][3:]) > 0).all()
-    assert np.shape(decisions["hyperparameters"]) == (5, 4)
+    assert np.shape(decisions["hyperparameters"]) == (6, 4)
     assert np.isfinite(decisions["hyperparameters"][-1]).all()
-    assert decisions["trained"] == [0.0, 0.0, 0.0, 0.0, 1.0], "trained with the fourth outcome"
+    # Trained on the fourth outcome beside the measurement of the fifth, and used from then on.
+    assert decisions["trained"] == [0, 0, 0, 0, 0, 1]
     for name in ("seconds_deciding", "seconds_instrument", "seconds_cycle"):
         assert (np.array(decisions[name]) > 0).all()
     # The choice of a point falls into the cycle of the point before.
