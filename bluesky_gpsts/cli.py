@@ -56,8 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     catalog = commands.add_parser("catalog", help="look after a catalog")
     catalog.add_argument(
         "action",
-        choices=("list", "sync", "profile"),
-        help="list the runs; deliver what is still in the journal; print a Tiled profile",
+        choices=("list", "sync", "serve", "profile"),
+        help="list the runs; deliver what is still in the journal; serve until Ctrl-C; print a "
+        "Tiled profile, which holds the API key",
     )
     catalog.add_argument("where", nargs="?", help="directory of the catalog (default: the user's)")
     catalog.add_argument("--json", type=Path, help="write the result to this file")
@@ -189,7 +190,17 @@ def _catalog(options: argparse.Namespace) -> int:
     with open_catalog(options.where) as catalog:
         if options.action == "profile":
             print(catalog.profile("gpsts"), end="")
+            print(
+                "The profile holds the API key: keep it private. It works while a session is open "
+                f"or 'gpsts catalog serve {catalog.path}' runs.",
+                file=sys.stderr,
+            )
             return 0
+        if options.action == "serve":
+            import threading
+
+            print(f"{catalog.path} at {catalog.uri}; Ctrl-C stops it", flush=True)
+            threading.Event().wait()
         rows = []
         for run in catalog.runs():
             start, stop = run.metadata["start"], run.metadata.get("stop") or {}

@@ -92,8 +92,10 @@ def run_demo(
         With one sentence about what was wrong; nothing keeps running then.
     """
     from bluesky_gpsts.plans.checks import require_count, require_seed
+    from bluesky_gpsts.surrogate.acquisition import get_acquisition
 
     require_seed(seed)
+    get_acquisition(acquisition)
     require_count("the number of spectra", n_spectra, 1)
     sample = open_sample(what, seed)
     if Path(what).exists():

@@ -4,7 +4,7 @@ import logging
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -191,6 +191,14 @@ class Catalog:
         if isinstance(key, int) and key < 0:
             return client.values()[key]
         return client[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Uids of all runs, oldest first."""
+        return iter(self.client)
+
+    def __len__(self) -> int:
+        """Number of runs."""
+        return len(self.client)
 
     def runs(self) -> list[Any]:
         """All runs, oldest first."""

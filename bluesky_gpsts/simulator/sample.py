@@ -294,6 +294,9 @@ class RecordedSample:
         return Drift()
 
 
+# No scanner of a tunnelling microscope reaches further.
+_LARGEST_REACH = 100e-6
+
 _CURRENT_NAMES = ("Current (A)", "Current [AVG] (A)")
 
 
@@ -322,6 +325,14 @@ def _recorded(grid: Grid, path: Path) -> RecordedSample:
             "a complete grid",
             f"{grid.n_recorded} of {grid.nx * grid.ny} pixels (the grid was aborted); "
             "choose one that was finished",
+        )
+    f = grid.frame
+    reach = max(abs(f.x), abs(f.y), f.width, f.height)
+    if not (min(f.width, f.height) > 0 and reach <= _LARGEST_REACH):
+        raise FileFormatError(
+            path,
+            f"a frame with an area within {_LARGEST_REACH * 1e6:g} um of the piezo's centre",
+            f"one of {f.width:g} x {f.height:g} m at ({f.x:g}, {f.y:g}) m",
         )
     name = next((n for n in (*_CURRENT_NAMES, *grid.channels) if n in grid.channels), "")
     if not name.startswith("Current"):
