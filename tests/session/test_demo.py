@@ -1,5 +1,7 @@
 """The main job, end to end, as ``make demo`` runs it."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from demo_runs import run_demo
+
+from bluesky_gpsts.catalog import find, open_catalog, spectra
 
 
 def test_the_map_of_a_vacancy_resembles_the_truth(demo):
@@ -69,3 +73,32 @@ def test_a_measured_grid_in_place_of_the_simulated_sample(shared_data, tmp_path)
     demo = run_demo(tmp_path / "demo", "--sample", str(grid))
     assert demo.summary["sample"] == grid.name
     assert demo.summary["correlations"][-1] >= 0.90
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal for a process group")
+def test_ctrl_c_ends_in_order(tmp_path):
+    """The terminal sends Ctrl-C to all processes of the demo at once."""
+    demo = subprocess.Popen(
+        [
+            *(sys.executable, "-u", "-m", "bluesky_gpsts.cli", "demo"),
+            *("--spectra", "2000", "--folder", str(tmp_path / "demo")),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    said = []
+    for line in demo.stderr:
+        said.append(line)
+        if line.startswith("spectra 1/2000"):
+            os.killpg(demo.pid, signal.SIGINT)
+            break
+    said += demo.stderr.readlines()
+    assert demo.wait(timeout=200) == 130, "".join(said)
+    assert said[-1] == "gpsts: stopped\n"
+    # The simulator was there to the end: nothing was wrong with putting the settings back.
+    assert not [line for line in said if "cannot be restored" in line or "refused" in line]
+    with open_catalog(tmp_path / "demo" / "catalog") as catalog:
+        run = find(catalog, plan_name="gp_sts")[-1]
+        assert run.metadata["stop"]["exit_status"] == "abort"
+        assert spectra(run).sizes["point"] >= 1
