@@ -186,7 +186,7 @@ def test_sixty_spectra_on_a_full_grid_take_no_time(record_property: Any) -> None
     begin = time.perf_counter()
     found = history.correlations(truth)
     record_property("seconds", time.perf_counter() - begin)
-    assert found[-1] > 0.95
+    assert found[-1] > 0.9
     # One solve per training, not one per spectrum: this is what keeps it quick.
     segments, first = 0, 1
     while first <= len(history):
