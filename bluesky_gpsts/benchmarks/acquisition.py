@@ -7,6 +7,7 @@ of the Gaussian process; a raster is interpolated linearly as well. All strategi
 the same map and the same noise at every pixel.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from bluesky_gpsts.benchmarks.acquisition_rows import rows_of
 from bluesky_gpsts.benchmarks.acquisition_store import Cell, Record, Store
+from bluesky_gpsts.benchmarks.acquisition_text import text
 from bluesky_gpsts.benchmarks.maps import (
     SIDE,
     SYNTHETIC,
@@ -27,7 +29,6 @@ from bluesky_gpsts.benchmarks.maps import (
 from bluesky_gpsts.benchmarks.maps.recorded import RecordedMap
 from bluesky_gpsts.benchmarks.measuring import Sample, measure
 from bluesky_gpsts.benchmarks.strategies import (
-    ACQUISITIONS,
     BLIND,
     FARTHEST,
     GPCAM,
@@ -157,7 +158,12 @@ def run(
     cells = {cell for cell, _ in tasks}
     records = [r for r in store.records() if r.cell in cells and r.fits(protocol.side, limit)]
     records = [r for r in records if r.seed < protocol.seeds]
-    rows, more = rows_of(records)
+    counts = Counter(record.cell for record in records)
+    # A cell of fewer seeds than asked for would be compared with whole ones.
+    partial = sum(count < protocol.seeds for count in counts.values())
+    if partial:
+        skipped.append(f"left out: {partial} cells of which some seeds have not been run yet")
+    rows, more = rows_of([r for r in records if counts[r.cell] == protocol.seeds])
     packages = ("numpy", "scipy", "gpcam", "fvgp")
     result = report("acquisition", rows, seed=0, packages=packages)
     result["protocol"] = {
@@ -299,53 +305,3 @@ def _measure(
 
 def _strategy(cell: Cell) -> Strategy:
     return STRATEGIES[cell.strategy]
-
-
-def text(result: dict[str, Any]) -> str:
-    """Text of a report: per map one line for each strategy, then goals and notes."""
-    limit = result["protocol"]["limit"]
-    cells: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-    conditions: list[str] = []
-    for row in result["rows"]:
-        metric, _, part = row["metric"].rpartition(", ")
-        if not metric.startswith(("spectra to r", "r after")):
-            continue
-        case, _, condition = row["case"].rpartition("; ")
-        if condition not in conditions:
-            conditions.append(condition)
-        cell = cells.setdefault(case, {}).setdefault(row["method"], {}).setdefault(condition, {})
-        cell[part if metric.startswith("spectra") else "r"] = row["value"]
-
-    def shown(value: float) -> str:
-        return f">{limit}" if value > limit else f"{value:.0f}"
-
-    lines = [
-        f"Spectra to a sustained r of 0.95: median [p10 to p90] over {result['protocol']['seeds']} "
-        f"seeds; in brackets the median r after {limit}",
-    ]
-    order = [*ACQUISITIONS, *(name for name in STRATEGIES if name not in ACQUISITIONS)]
-    for case, methods in cells.items():
-        lines += ["", case]
-        lines.append(" " * 32 + "".join(f"{c:30}" for c in conditions).rstrip())
-        for method in sorted(methods, key=order.index):
-            parts = []
-            for condition in conditions:
-                known = methods[method].get(condition)
-                if known is None:
-                    parts.append("")
-                    continue
-                spread = f"[{shown(known['p10'])} to {shown(known['p90'])}]"
-                parts.append(f"{shown(known['median'])} {spread}  ({known['r']:.3f})")
-            lines.append(f"  {method:30}" + "".join(f"{part:30}" for part in parts).rstrip())
-    lines += ["", "Goals"]
-    for row in result["rows"]:
-        if "goal" in row:
-            sign = "ok " if row["met"] else "NO "
-            compare = "<=" if row["metric"].startswith(("spectra", "times")) else ">="
-            lines.append(
-                f"  {sign} {row['case']}, {row['method']}: {row['metric']} = {row['value']:.4g} "
-                f"({compare} {row['goal']:.4g}, n = {row['n']})"
-            )
-    if result["notes"]:
-        lines += ["", *result["notes"]]
-    return "\n".join(lines)

@@ -152,7 +152,7 @@ def _panel(
     if truth is not None:
         # The best strategies leave the upper right corner free, the worst the lower left one.
         corner = 0.02 if methods[order[-1]]["p10"] > 0.4 * limit else 0.76
-        side = (corner, 0.02, 0.30, 0.30) if corner < 0.5 else (0.68, 0.68, 0.31, 0.31)
+        side = (corner, 0.02, 0.26, 0.26) if corner < 0.5 else (0.72, 0.72, 0.27, 0.27)
         inset = axes.inset_axes(side, zorder=4)
         inset.imshow(truth.values, origin="lower", cmap="viridis")
         inset.set_xticks([])

@@ -34,14 +34,11 @@ def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Median, p10 and p90 as measured values: of ten, the fifth, the second and the ninth.
 
     Nothing is interpolated, because a run that did not reach the goal has no number to
-    interpolate with.
+    interpolate with. Of fewer than ten, p10 and p90 are the lowest and the highest.
     """
-    data = np.asarray(values, dtype=float)
-    return (
-        float(np.percentile(data, 50, method="lower")),
-        float(np.percentile(data, 10, method="higher")),
-        float(np.percentile(data, 90, method="lower")),
-    )
+    ordered = sorted(float(value) for value in values)
+    count = len(ordered)
+    return ordered[(count - 1) // 2], ordered[count // 10], ordered[count - 1 - count // 10]
 
 
 def rows_of(records: Sequence[Record]) -> tuple[list[Row], list[str]]:

@@ -108,6 +108,15 @@ def test_a_report_on_what_there_is(result: dict[str, Any], folder: Path) -> None
     )
     assert sorted(map(str, again["rows"])) == sorted(map(str, result["rows"]))
     assert any(note.startswith("not run yet: ") for note in again["notes"])
+    more = acquisition.run(
+        cases=("vacancy",),
+        strategies=CHOSEN,
+        seeds=3,
+        results=folder / "runs.jsonl",
+        progress=False,
+        **arguments,
+    )
+    assert more["rows"] == [] and any(n.startswith("left out: 8 cells") for n in more["notes"])
     with pytest.raises(FileNotFoundError, match="there are no results to report on"):
         acquisition.run(results=folder / "none.jsonl", **arguments)
 
@@ -129,6 +138,7 @@ def test_sustained_is_to_the_end() -> None:
 def test_quantiles_are_measured_values() -> None:
     assert quantiles([9, 3, 1, 5, 7, 8, 2, 4, 101, 6]) == (5.0, 2.0, 9.0)
     assert quantiles([7]) == (7.0, 7.0, 7.0)
+    assert quantiles([7, 5]) == (5.0, 5.0, 7.0)
 
 
 def _records(case: str, strategy: str, counts: list[int | None]) -> list[Record]:
