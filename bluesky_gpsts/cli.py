@@ -325,6 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("GPSTS_DEBUG"):
             raise
+        import httpx
         from bluesky.utils import FailedStatus
 
         from bluesky_gpsts.catalog import CatalogError, JournalError
@@ -336,6 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             LookupError,
             RuntimeError,
             FailedStatus,
+            httpx.HTTPError,
             CatalogError,
             JournalError,
             NanonisError,
