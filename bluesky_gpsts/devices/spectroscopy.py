@@ -147,7 +147,7 @@ class BiasSpectroscopy(Device):
         operation.check()
         columns = dict(zip(names, np.asarray(data, dtype=float), strict=True))
         bias = next(iter(columns.values()), np.zeros(0))
-        (points,) = (link.main.call("BiasSpectr.PropsGet")[3],)
+        points = link.main.call("BiasSpectr.PropsGet")[3]
         if len(bias) != points:
             raise ProtocolError(
                 f"the sweep came back with {len(bias)} of {points} points; it was broken off at "

@@ -6,7 +6,6 @@ from typing import Any
 
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
-from ophyd.status import Status
 
 from bluesky_gpsts.devices.electronics import (
     Bias,
@@ -186,9 +185,3 @@ class NanonisSTM(Device):
         """Stop every operation under way."""
         for part in (self.spectroscopy, self.scan, self.tip):
             part.stop(success=success)
-
-    def trigger(self) -> Status:
-        """Do nothing: reading the microscope as a whole reads its present state."""
-        status = Status(obj=self)
-        status.set_finished()
-        return status

@@ -145,11 +145,6 @@ class Controller:
         self.tip.update(t)
         return t
 
-    @property
-    def now(self) -> float:
-        """Simulated time (s); the tip is brought up to it."""
-        return self.bring_up()
-
     def readings(self, t: float, *channels: int) -> list[float]:
         """Values of signals now; one acquisition period gives one reading."""
         period = self.acquisition_period

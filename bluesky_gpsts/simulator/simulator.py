@@ -104,4 +104,4 @@ class Simulator:
     def trip_safe_tip(self) -> None:
         """Let a safe-tip event happen now."""
         with self.controller.lock:
-            self.controller.trip_safe_tip(self.controller.now)
+            self.controller.trip_safe_tip(self.controller.bring_up())

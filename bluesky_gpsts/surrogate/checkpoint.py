@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .acquisition import Acquisition, Cost
+from .fit import Fit
 from .loop import measured_data
-from .model import Fit, SurfaceModel
+from .model import SurfaceModel
 from .records import Ledger
 from .settings import Settings
 from .threads import single_thread

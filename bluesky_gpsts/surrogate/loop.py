@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from .acquisition import get_acquisition, get_cost
 from .design import space_filling
+from .fit import Data
 from .grid import Grid
-from .model import Data, SurfaceModel
+from .model import SurfaceModel
 from .records import Decision, Ledger
 from .settings import Settings
 from .stopping import estimated_correlation

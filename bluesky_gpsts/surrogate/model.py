@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .acquisition import Acquisition, Candidates, Cost, discount, evaluate, ranked
 from .background import Job
 from .candidates import CandidateCache
+from .fit import Data, Fit
 from .grid import Grid
 from .kernels import Kernel, get_kernel, prior_mean, prior_mean_gradient
 from .parts import Part, add_part
@@ -19,114 +20,6 @@ from .structures import Lattice, Structure, Symmetry
 from .training import Prior, Space, blind_space, full_vector, maximise, structured_space
 
 FloatArray = npt.NDArray[np.float64]
-
-# A structure that was given is taken as right until the evidence is this far (natural logarithm)
-# against it; from _EARLY outcomes on it is asked for more strictly.
-_AGAINST = 1.0
-_EARLY = 10
-_STRICT = 0.3
-
-# With less evidence than this in favour, points are chosen as if there were no structure: they
-# serve the map whether it is right or wrong. With more than _LATE outcomes it no longer matters.
-_FOR = 1.0
-_LATE = 40
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """Scaling and hyperparameters, and what the data say for the structure.
-
-    Attributes
-    ----------
-    scaling : Scaling
-        How outcomes are standardised.
-    blind : ndarray, shape (3,)
-        Hyperparameters without the structure.
-    structured : ndarray, shape (P,), or None
-        With the structure; None if there is none.
-    evidence : float
-        Log posterior with the structure minus that without, or minus that with its rival (a
-        symmetry of another order) if that is higher.
-    trained : bool
-        False if they are the medians of their priors.
-    n : int
-        Number of outcomes that they were trained with.
-    """
-
-    scaling: Scaling
-    blind: FloatArray
-    structured: FloatArray | None
-    evidence: float
-    trained: bool
-    n: int = 0
-
-    @property
-    def uses_structure(self) -> bool:
-        """Whether the data support the structure, or say nothing against it."""
-        if self.structured is None:
-            return False
-        return self.evidence > -(_AGAINST if self.n < _EARLY else _STRICT)
-
-    @property
-    def undecided(self) -> bool:
-        """Whether the structure is in use without evidence for it."""
-        if not self.uses_structure or self.n > _LATE:
-            return False
-        return self.evidence < _FOR
-
-    @property
-    def hyperparameters(self) -> FloatArray:
-        """Those in use."""
-        if self.structured is not None and self.uses_structure:
-            return self.structured
-        return self.blind
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
-        return {
-            "scaling": vars(self.scaling).copy(),
-            "blind": self.blind.tolist(),
-            "structured": None if self.structured is None else self.structured.tolist(),
-            "evidence": self.evidence,
-            "trained": self.trained,
-            "n": self.n,
-        }
-
-    @classmethod
-    def from_json(cls, state: dict[str, Any]) -> "Fit":
-        """Undo `to_json`."""
-        structured = state["structured"]
-        return cls(
-            Scaling(**state["scaling"]),
-            np.array(state["blind"], dtype=float),
-            None if structured is None else np.array(structured, dtype=float),
-            float(state["evidence"]),
-            bool(state["trained"]),
-            int(state["n"]),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Outcomes as the model takes them.
-
-    Attributes
-    ----------
-    unit : ndarray, shape (N, 2)
-        Positions, fractions of the frame.
-    values : ndarray, shape (N,)
-        Outcomes.
-    variances : ndarray, shape (N,)
-        Their noise variances, in their unit squared; NaN where unknown.
-    """
-
-    unit: FloatArray
-    values: FloatArray
-    variances: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.values)
-
 
 # The cache of the map, and the one by which points are chosen: mostly the same.
 Caches = tuple[CandidateCache, CandidateCache]

@@ -2,7 +2,7 @@
 
 Each structure says that a part of the map repeats: by a symmetry, with a lattice, with the
 topograph, or as in maps measured before. The model is the sum of that part and of a free residual,
-and it is used only as long as the outcomes support it; see `bluesky_gpsts.surrogate.model`.
+and it is used only as long as the outcomes support it; see `bluesky_gpsts.surrogate.fit`.
 """
 
 import base64

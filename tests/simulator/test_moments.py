@@ -450,7 +450,7 @@ def test_the_safe_tip_acts_at_the_moment_of_the_current(
     client.call("BiasSpectr.LimitsSet", 1.2, 1.4)
     client.call("SafeTip.PropsSet", 0, 0, 350e-12)
     client.call("SafeTip.OnOffSet", 1)
-    t = controller.now
+    t = controller.bring_up()
     run = controller.start_sweep(t)
     for moment in np.linspace(t, run.end, looks + 2)[1:]:
         controller.tip.update(float(moment))

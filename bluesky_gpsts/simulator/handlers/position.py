@@ -18,7 +18,7 @@ from bluesky_gpsts.simulator.signals import SIGNALS
 
 @handles("FolMe.XYPosSet")
 def xy_set(c: Controller, x: float, y: float, wait: int) -> Answer:
-    t = c.now
+    t = c.bring_up()
     c.require_in_range(x, y)
     arrival = c.move(t, (x, y), c.move_speed if c.custom_speed else c.scan_speed())
     return busy(c, wait, arrival, c.move_cancelled)
@@ -44,7 +44,7 @@ def xy_speed_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("FolMe.Stop")
 def xy_stop(c: Controller) -> tuple[Any, ...]:
-    c.stop_move(c.now)
+    c.stop_move(c.bring_up())
     return ()
 
 
@@ -77,7 +77,7 @@ def drift_set(
 ) -> tuple[Any, ...]:
     for velocity in (vx, vy, vz):
         require("a drift velocity", velocity, "m/s", -1e-7, 1e-7)
-    t = c.now
+    t = c.bring_up()
     c.compensation_on = bool(on) if c.release < 13742 else switch(on, c.compensation_on)
     c.compensation_velocity = (vx, vy, vz)
     c.compensation_limit = limit if limit >= 0 else c.compensation_limit
@@ -98,7 +98,7 @@ def piezo_limits_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("Scan.Action")
 def scan_action(c: Controller, action: int, direction: int) -> tuple[Any, ...]:
-    t = c.now
+    t = c.bring_up()
     if action == 0:
         c.start_scan(t, upwards=direction == 1)
     elif action == 1:
@@ -117,16 +117,16 @@ def scan_action(c: Controller, action: int, direction: int) -> tuple[Any, ...]:
 
 @handles("Scan.StatusGet")
 def scan_status(c: Controller) -> tuple[Any, ...]:
-    return (int(c.scanning(c.now)),)
+    return (int(c.scanning(c.bring_up())),)
 
 
 @handles("Scan.WaitEndOfScan")
 def scan_wait(c: Controller, timeout: int) -> Answer:
-    return _scan_over(c, math.inf if timeout < 0 else c.now + timeout / 1000)
+    return _scan_over(c, math.inf if timeout < 0 else c.bring_up() + timeout / 1000)
 
 
 def _scan_over(c: Controller, deadline: float) -> Answer:
-    t = c.now
+    t = c.bring_up()
     if c.image is None or not c.scanning(t):
         return (0, "")
     if t >= deadline:

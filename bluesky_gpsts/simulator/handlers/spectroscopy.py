@@ -33,7 +33,7 @@ def spectroscopy_open(c: Controller) -> tuple[Any, ...]:
 
 @handles("BiasSpectr.Start")
 def spectroscopy_start(c: Controller, get_data: int, name: str) -> Answer:
-    sweep = c.start_sweep(c.now)
+    sweep = c.start_sweep(c.bring_up())
     if not get_data:
         return ([], [], [])
 
@@ -46,13 +46,13 @@ def spectroscopy_start(c: Controller, get_data: int, name: str) -> Answer:
 
 @handles("BiasSpectr.Stop")
 def spectroscopy_stop(c: Controller) -> tuple[Any, ...]:
-    c.stop_sweep(c.now)
+    c.stop_sweep(c.bring_up())
     return ()
 
 
 @handles("BiasSpectr.StatusGet")
 def spectroscopy_status(c: Controller) -> tuple[Any, ...]:
-    return (int(c.sweeping(c.now)),)
+    return (int(c.sweeping(c.bring_up())),)
 
 
 @handles("BiasSpectr.ChsSet")

@@ -18,7 +18,7 @@ from bluesky_gpsts.simulator.signals import CURRENT
 def bias_set(c: Controller, bias: float) -> tuple[Any, ...]:
     if not abs(bias) <= c.max_bias:
         raise Refused(f"{bias:g} V is outside the range of +-{c.max_bias:g} V")
-    t = c.now
+    t = c.bring_up()
     c.require_idle(t)
     c.tip.set_bias(t, bias)
     return ()
@@ -51,7 +51,7 @@ def bias_calibr_get(c: Controller) -> tuple[Any, ...]:
 def bias_pulse(
     c: Controller, wait: int, width: float, value: float, hold: int, absolute: int
 ) -> Answer:
-    t, old = c.now, c.tip.bias
+    t, old = c.bring_up(), c.tip.bias
     peak = value if absolute == 2 else old + value
     if not abs(peak) <= c.max_bias:
         raise Refused(f"a pulse to {peak:g} V is outside the range of +-{c.max_bias:g} V")
@@ -71,7 +71,7 @@ def bias_pulse(
 
 @handles("Current.Get")
 def current_get(c: Controller) -> tuple[Any, ...]:
-    return tuple(c.readings(c.now, CURRENT))
+    return tuple(c.readings(c.bring_up(), CURRENT))
 
 
 _GAINS = [f"LN 10^{power}" for power in range(6, 12)]
@@ -102,7 +102,7 @@ def current_calibr_get(c: Controller, gain: int = -1) -> tuple[Any, ...]:
 
 @handles("ZCtrl.OnOffSet")
 def z_on_off_set(c: Controller, on: int) -> tuple[Any, ...]:
-    t = c.now
+    t = c.bring_up()
     if on and not c.tip.feedback:
         # Whatever holds the loop open just now does so for the sake of the tip.
         c.require_idle(t)
@@ -121,7 +121,7 @@ def z_on_off_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("ZCtrl.StatusGet")
 def z_status_get(c: Controller) -> tuple[Any, ...]:
-    t = c.now
+    t = c.bring_up()
     if c.safe_tip.tripped:
         return (5,)
     if c.tip.ramping(t):
@@ -141,7 +141,7 @@ def z_position_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("ZCtrl.ZPosSet")
 def z_position_set(c: Controller, z: float) -> tuple[Any, ...]:
-    t = c.now
+    t = c.bring_up()
     c.require_idle(t)
     if c.tip.feedback:
         raise Refused("switch the Z-Controller off first")
@@ -157,7 +157,7 @@ def z_setpoint_set(c: Controller, setpoint: float) -> tuple[Any, ...]:
     if not setpoint > 0:
         raise Refused(f"the current setpoint must be positive, not {setpoint:g} A")
     require("a current setpoint", setpoint, "A", 0.0, c.tip.preamplifier.limit)
-    c.tip.set_setpoint(c.now, setpoint)
+    c.tip.set_setpoint(c.bring_up(), setpoint)
     return ()
 
 
@@ -171,7 +171,7 @@ def z_gain_set(c: Controller, p: float, time_constant: float, i: float) -> tuple
     if not (p > 0 and time_constant > 0):
         raise Refused("gain and time constant must be positive")
     require("an integral gain", p / time_constant, "m/s", 1e-30, 1e30)
-    c.tip.set_gain(c.now, p, time_constant)
+    c.tip.set_gain(c.bring_up(), p, time_constant)
     return ()
 
 
@@ -217,7 +217,7 @@ def z_home_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("ZCtrl.Home")
 def z_home(c: Controller) -> tuple[Any, ...]:
-    t = c.now
+    t = c.bring_up()
     target = c.tip.z + c.home[1] if c.home[0] else c.home[1]
     target = min(max(target, c.tip.z_limits[1]), c.tip.z_limits[0])
     c.clock.skip_to(c.take_tip_away(t, target, c.tip.withdraw_rate))
@@ -226,7 +226,7 @@ def z_home(c: Controller) -> tuple[Any, ...]:
 
 @handles("ZCtrl.Withdraw")
 def z_withdraw(c: Controller, wait: int, timeout: int) -> Answer:
-    t = c.now
+    t = c.bring_up()
     end = c.take_tip_away(t, c.tip.z_limits[0], c.tip.withdraw_rate)
     if wait and timeout >= 0:
         end = min(end, t + timeout / 1000)
@@ -297,7 +297,7 @@ def safe_tip_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("SafeTip.SignalGet")
 def safe_tip_signal(c: Controller) -> tuple[Any, ...]:
-    return tuple(c.readings(c.now, CURRENT))
+    return tuple(c.readings(c.bring_up(), CURRENT))
 
 
 @handles("SafeTip.PropsSet")
@@ -344,7 +344,7 @@ def shaper_get(c: Controller) -> tuple[Any, ...]:
 
 @handles("TipShaper.Start")
 def shaper_start(c: Controller, wait: int, timeout: int) -> Answer:
-    t = c.now
+    t = c.bring_up()
     c.require_idle(t, scan=True)
     delay, change, bias, lift, time1, bias2, settle, height, time2, pause, restore = (
         c.tip_shaper.values

@@ -20,14 +20,14 @@ def measured_names(c: Controller) -> tuple[Any, ...]:
 @handles("Signals.ValGet")
 def signal_value(c: Controller, index: int, wait: int) -> tuple[Any, ...]:
     c.require_signal(index)
-    return tuple(c.readings(c.now, index))
+    return tuple(c.readings(c.bring_up(), index))
 
 
 @handles("Signals.ValsGet")
 def signal_values(c: Controller, indices: Any, wait: int) -> tuple[Any, ...]:
     for index in indices:
         c.require_signal(int(index))
-    return (c.readings(c.now, *map(int, indices)),)
+    return (c.readings(c.bring_up(), *map(int, indices)),)
 
 
 @handles("Signals.RangeGet")
