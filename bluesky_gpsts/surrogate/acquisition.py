@@ -19,7 +19,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -327,8 +327,8 @@ def discount(scores: FloatArray, cost: Cost, origin: FloatArray, xy: FloatArray)
     return (scores - scores.min()) / costs
 
 
-def ranked(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> FloatArray:
-    """Make the choice of the best candidate unique and the same on every machine.
+def choose_highest(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> int:
+    """Find the best candidate, the same on every machine.
 
     Scores count as equal to nine digits of the largest, because beyond that the order is decided
     by the rounding of the linear algebra. Among equals the lowest index wins.
@@ -342,23 +342,24 @@ def ranked(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> FloatArray:
 
     Returns
     -------
-    ndarray, shape (M,)
-        Rounded scores in steps of that digit, with exactly one highest; minus infinity where a
-        candidate is not allowed, and for those that tie with the winner.
+    int
+        Index of the candidate.
 
     Raises
     ------
     ValueError
         If no candidate is allowed.
     """
-    if not allowed.any():
+    free = np.where(allowed, scores, -np.inf)
+    highest = float(free.max())
+    if highest == -np.inf:
         raise ValueError("No candidate is left to choose from.")
-    step = 1e-9 * float(np.abs(scores[allowed]).max())
-    steps = np.round(scores / step) if step > 0 else np.zeros_like(scores)
-    steps[~allowed] = -np.inf
-    equal = np.flatnonzero(steps == steps.max())
-    steps[equal[1:]] = -np.inf
-    return steps
+    lowest = float(np.where(allowed, scores, np.inf).min())
+    step = 1e-9 * max(abs(highest), abs(lowest))
+    if step == 0.0:
+        return int(np.argmax(allowed))
+    near = np.flatnonzero(free >= highest - 2.0 * step)
+    return int(near[np.argmax(np.round(free[near] / step))])
 
 
 def _look_up(given: Any, known: dict[str, Any], what: str, form: str) -> Any:
@@ -401,6 +402,7 @@ def _call(
     return values
 
 
+@lru_cache(maxsize=64)
 def _positional(function: Any) -> int:
     """Count the positional parameters that a function needs."""
     try:

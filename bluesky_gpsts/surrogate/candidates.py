@@ -18,6 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _BLOCK = 64
 _CHUNK = 512
+_SOLVED = 128
 
 
 class CandidateCache:
@@ -46,7 +47,8 @@ class CandidateCache:
         hyperparameters: FloatArray,
         variance_function: Callable[[FloatArray, FloatArray], FloatArray] = constant_variance,
     ) -> None:
-        self._candidates = candidates
+        # Kernels work along x and along y; each is one stretch of memory.
+        self._candidates = np.asfortranarray(candidates)
         self._kernel = kernel_function
         self._variance_of = variance_function
         self._hyperparameters = np.concatenate([hyperparameters[:3], [0.0], hyperparameters[4:]])
@@ -81,6 +83,11 @@ class CandidateCache:
     def variance(self) -> FloatArray:
         """Posterior variance at the candidates, without noise: shape (M,), unit squared."""
         return np.maximum(self._variance, 0.0)
+
+    def at(self, index: int) -> tuple[float, float]:
+        """Posterior mean and variance at one candidate, as `mean` and `variance` have them."""
+        mean = self._from_y[index] + self.prior_mean * (1.0 - self._from_one[index])
+        return float(mean), max(float(self._variance[index]), 0.0)
 
     def correlation_with(self, columns: npt.NDArray[np.int64]) -> FloatArray:
         """Prior correlation of each outcome with some candidates: shape (N, len(columns))."""
@@ -224,16 +231,16 @@ class CandidateCache:
         self, x: FloatArray, noise: float, candidate: int | None
     ) -> tuple[FloatArray, FloatArray, float]:
         """Rows that a point adds to V and to L, and the pivot of the latter."""
-        from scipy.linalg import solve_triangular
-
         n = self._n
         position = x[None, :]
         row = self._kernel(position, self._candidates, self._hyperparameters)[0]
         if candidate is not None and np.abs(self._candidates[candidate] - x).max() < 1e-13:
-            left = np.concatenate([np.empty(0), *(rows[:, candidate] for rows in self._used())])
+            left = np.empty(n)
+            for number, rows in enumerate(self._used()):
+                left[number * _BLOCK : number * _BLOCK + len(rows)] = rows[:, candidate]
         elif n:
             covariance = self._kernel(self._x[:n], position, self._hyperparameters)[:, 0]
-            left = solve_triangular(self._factor[:n, :n], covariance, lower=True)
+            left = self._solve(covariance)
         else:
             left = np.empty(0)
         for number, rows in enumerate(self._used()):
@@ -248,6 +255,19 @@ class CandidateCache:
         pivot = float(np.sqrt(square))
         row /= pivot
         return row, left, pivot
+
+    def _solve(self, values: FloatArray) -> FloatArray:
+        """L^-1 values: shape (N,), in blocks, as SciPy would copy the whole of L."""
+        from scipy.linalg import solve_triangular
+
+        answer = values.copy()
+        for start in range(0, len(values), _SOLVED):
+            part = slice(start, min(start + _SOLVED, len(values)))
+            answer[part] -= self._factor[part, :start] @ answer[:start]
+            answer[part] = solve_triangular(
+                self._factor[part, part], answer[part], lower=True, check_finite=False
+            )
+        return answer
 
     def _reserve(self, n: int) -> None:
         """Make room for n points."""

@@ -24,14 +24,14 @@ _SCALED = 50
 def free_candidates(grid: Grid, ledger: Ledger) -> npt.NDArray[np.bool_]:
     """Candidates that may still be suggested: shape (M,)."""
     free = np.ones(grid.size, dtype=bool)
-    if ledger.spots:
+    if len(ledger.spots):
         free[grid.nearest(grid.to_unit(ledger.spots))] = False
     return free
 
 
 def measured_data(grid: Grid, ledger: Ledger) -> Data:
     """Return all outcomes as the model takes them."""
-    table = np.array([(m.x, m.y, m.value, m.variance) for m in ledger.measured]).reshape(-1, 4)
+    table = ledger.table.copy()
     return Data(grid.to_unit(table[:, :2]), table[:, 2], table[:, 3])
 
 
@@ -48,8 +48,10 @@ def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
         model.train(data, background=settings.background)
 
 
-def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
-    """Choose the next point.
+def choose(
+    settings: Settings, ledger: Ledger, model: SurfaceModel, free: npt.NDArray[np.bool_]
+) -> Decision:
+    """Choose the next point among the `free_candidates`.
 
     Raises
     ------
@@ -57,7 +59,6 @@ def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
         If no candidate is left, or a function of the user misbehaves.
     """
     grid = settings.grid
-    free = free_candidates(grid, ledger)
     if not ledger.measured or len(ledger.measured) + len(ledger.pending) < settings.n_initial:
         if not free.any():
             raise ValueError("No candidate is left to choose from.")
@@ -70,7 +71,7 @@ def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
         grid.to_unit(under_way),
         target=settings.target_range,
         cost=None if settings.cost is None else get_cost(settings.cost),
-        origin=np.array(ledger.spots[-1]),
+        origin=ledger.spots[-1].copy(),
     )
     return decide(ledger, model, index, score, settings.acquisition_name)
 
@@ -86,13 +87,13 @@ def decide(
 ) -> Decision:
     """Describe the choice of a candidate with the model as it is."""
     known = len(model) > 0
-    tell = known and with_posterior
+    mean, std = model.at(index) if known and with_posterior else (math.nan, math.nan)
     return Decision(
         id=ledger.next_id,
         index=index,
         acquisition_value=score,
-        posterior_mean=float(model.mean[index]) if tell else math.nan,
-        posterior_std=math.sqrt(float(model.variance[index])) if tell else math.nan,
+        posterior_mean=mean,
+        posterior_std=std,
         hyperparameters=model.hyperparameters if known else np.full(4, np.nan),
         default_noise_variance=model.scaling.default_variance if known else math.nan,
         n_data=len(model),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import Acquisition, Candidates, Cost, discount, evaluate, ranked
+from .acquisition import Acquisition, Candidates, Cost, choose_highest, discount, evaluate
 from .background import Job
 from .candidates import CandidateCache
 from .fit import Data, Fit
@@ -187,6 +187,11 @@ class SurfaceModel:
         """Posterior variance at the candidates: shape (M,), unit of the outcomes squared."""
         return self._cache.variance * self.scaling.scale**2
 
+    def at(self, index: int) -> tuple[float, float]:
+        """Posterior mean and standard deviation at one candidate, in the unit of the outcomes."""
+        mean, variance = self._cache.at(index)
+        return mean * self.scaling.scale + self.scaling.offset, variance**0.5 * self.scaling.scale
+
     @property
     def cache(self) -> CandidateCache:
         """Posterior of standardised outcomes at the candidates."""
@@ -314,7 +319,7 @@ class SurfaceModel:
         scores = evaluate(acquisition, mean, variance, candidates)
         if cost is not None and origin is not None:
             scores = discount(scores, cost, origin, self.grid.xy)
-        index = int(np.argmax(ranked(scores, allowed)))
+        index = choose_highest(scores, allowed)
         return index, float(scores[index])
 
     def _trained(self, data: Data, before: Fit) -> Fit:

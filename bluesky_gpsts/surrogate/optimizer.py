@@ -14,7 +14,7 @@ from .checkpoint import from_state, make_model, read_json, to_state, write_json
 from .grid import Grid
 from .loop import choose, decide, free_candidates, learn, stop_reason
 from .points import ID, is_suggested, read_point, read_position
-from .records import Ledger
+from .records import Ledger, Measurement
 from .settings import TRAIN_AT, Settings, require_count
 from .structures import Structure
 from .threads import single_thread
@@ -155,19 +155,21 @@ class MapOptimizer(MapView):
         """
         count = 1 if num_points is None else num_points
         require_count("num_points", count, 1)
-        left = int(free_candidates(self.grid, self._ledger).sum())
+        free = free_candidates(self.grid, self._ledger)
+        left = int(np.count_nonzero(free))
         if count > left:
             raise ValueError(
                 f"{count} points were asked for and {left} of {self.grid.size} candidates are "
                 "left; should_stop() tells when to end, and a finer grid has more candidates."
             )
         suggestions = []
-        for _ in range(count):
-            with single_thread():
-                decision = choose(self.settings, self._ledger, self._model)
-            x, y = (float(coordinate) for coordinate in self.grid.xy[decision.index])
-            self._ledger.give_out(decision, x, y)
-            suggestions.append({ID: decision.id, **self._named(x, y)})
+        with single_thread():
+            for _ in range(count):
+                decision = choose(self.settings, self._ledger, self._model, free)
+                free[decision.index] = False
+                x, y = (float(coordinate) for coordinate in self.grid.xy[decision.index])
+                self._ledger.give_out(decision, x, y)
+                suggestions.append({ID: decision.id, **self._named(x, y)})
         return suggestions
 
     def _named(self, x: float, y: float) -> dict[str, Any]:
@@ -190,20 +192,18 @@ class MapOptimizer(MapView):
             If an id is unknown or has an outcome already, if a number is missing, not finite or
             negative where it must not be, or if a position is outside the frame.
         """
-        measured = {measurement.id for measurement in self._ledger.measured}
         new_id = self._ledger.next_id
-        fresh = []
+        fresh: dict[int, Measurement] = {}
         for point in points:
             measurement = read_point(point, self.settings, self._ledger, new_id)
-            if measurement.id in measured:
+            if self._ledger.has_outcome(measurement.id) or measurement.id in fresh:
                 raise ValueError(
                     f"Point {measurement.id} has an outcome already; for a repeated measurement "
                     f"leave out '{ID}' and give the coordinates."
                 )
-            measured.add(measurement.id)
             new_id = max(new_id, measurement.id + 1)
-            fresh.append(measurement)
-        for measurement in fresh:
+            fresh[measurement.id] = measurement
+        for measurement in fresh.values():
             self._ledger.take(measurement)
         if fresh:
             with single_thread():
@@ -253,9 +253,8 @@ class MapOptimizer(MapView):
         ValueError
             If an id is missing or unknown, or has an outcome.
         """
-        measured = {measurement.id for measurement in self._ledger.measured}
         for point in suggestions:
-            if not is_suggested(point, self._ledger) or point[ID] in measured:
+            if not is_suggested(point, self._ledger) or self._ledger.has_outcome(point[ID]):
                 raise ValueError(
                     f"Point {dict(point)!r} cannot have failed: its '{ID}' is not that of a "
                     "suggestion without an outcome. Pass what suggest() returned."

@@ -106,6 +106,32 @@ class Measurement:
         return cls(**(state | {"variance": _number(state["variance"])}))
 
 
+class Rows:
+    """Rows of numbers that grow at their end, to be read as one array at any time.
+
+    Parameters
+    ----------
+    width : int
+        Numbers in a row.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._space = np.empty((64, width))
+        self._count = 0
+
+    def append(self, row: tuple[float, ...]) -> None:
+        """Add a row."""
+        if self._count == len(self._space):
+            self._space = np.concatenate([self._space, np.empty_like(self._space)])
+        self._space[self._count] = row
+        self._count += 1
+
+    @property
+    def array(self) -> FloatArray:
+        """All rows: shape (N, width)."""
+        return self._space[: self._count]
+
+
 @dataclass
 class Ledger:
     """All points that an optimizer knows.
@@ -122,9 +148,6 @@ class Ledger:
         Outcomes in order of arrival.
     decisions : dict
         Decision of every id.
-    spots : list
-        Positions (x, y) in metres that are not suggested again: those that are measured (both
-        where they should have been and where they were), failed or under way.
     """
 
     positions: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -132,28 +155,60 @@ class Ledger:
     failed: list[int] = field(default_factory=list)
     measured: list[Measurement] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
-    spots: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._ids = {measurement.id for measurement in self.measured}
+        self._next_id = max(self.positions, default=-1) + 1
+        self._table, self._spots = Rows(4), Rows(2)
+        for identifier in (*self.failed, *self._ids):
+            self._spots.append(self.positions[identifier])
+        for m in self.measured:
+            self._spots.append((m.x, m.y))
+            self._table.append((m.x, m.y, m.value, m.variance))
 
     @property
     def next_id(self) -> int:
         """Id for the next suggestion."""
-        return max(self.positions, default=-1) + 1
+        return self._next_id
+
+    @property
+    def spots(self) -> FloatArray:
+        """Positions (x, y) that are not suggested again: shape (K, 2), metres.
+
+        Those that are measured (both where they should have been and where they were), failed or
+        under way, in order of time.
+        """
+        return self._spots.array
+
+    @property
+    def table(self) -> FloatArray:
+        """x, y (metres), outcome and its variance of every measurement: shape (N, 4)."""
+        return self._table.array
+
+    def has_outcome(self, identifier: int) -> bool:
+        """Whether there is an outcome of a point."""
+        return identifier in self._ids
 
     def give_out(self, decision: Decision, x: float, y: float) -> None:
         """Remember that a point (position in metres) was suggested and is under way."""
         self.positions[decision.id] = (x, y)
         self.decisions[decision.id] = decision
         self.pending[decision.id] = None
-        self.spots.append((x, y))
+        self._next_id = max(self._next_id, decision.id + 1)
+        self._spots.append((x, y))
 
     def take(self, measurement: Measurement) -> None:
         """Remember an outcome, also that of a point that had been given up as failed."""
-        self.positions.setdefault(measurement.id, (measurement.x, measurement.y))
+        m = measurement
+        self.positions.setdefault(m.id, (m.x, m.y))
+        self._next_id = max(self._next_id, m.id + 1)
+        self._ids.add(m.id)
         self.pending.pop(measurement.id, None)
         if measurement.id in self.failed:
             self.failed.remove(measurement.id)
-        self.measured.append(measurement)
-        self.spots.append((measurement.x, measurement.y))
+        self.measured.append(m)
+        self._spots.append((m.x, m.y))
+        self._table.append((m.x, m.y, m.value, m.variance))
 
     def fail(self, identifier: int) -> None:
         """Remember that a point could not be measured."""
@@ -177,13 +232,11 @@ class Ledger:
         positions = {int(i): (float(x), float(y)) for i, x, y in state["positions"]}
         measured = [Measurement.from_json(entry) for entry in state["measured"]]
         failed = [int(i) for i in state["failed"]]
-        done = [*failed, *(measurement.id for measurement in measured)]
         return cls(
             positions=positions,
             failed=failed,
             measured=measured,
             decisions={decision.id: decision for decision in decisions},
-            spots=[*(positions[i] for i in done), *((m.x, m.y) for m in measured)],
         )
 
 
