@@ -31,6 +31,10 @@ FloatArray = npt.NDArray[np.float64]
 Acquisition = Callable[..., FloatArray]
 Cost = Callable[[FloatArray, FloatArray], FloatArray]
 
+# Average of the normalised signal from which on a pattern fills the frame, and how far below that
+# it is localised.
+_FILLED, _LOCALISED = 0.4, 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -50,6 +54,12 @@ class Candidates:
         Noise variance to expect of an outcome, in that unit squared.
     best : float
         Highest outcome so far.
+    gap : ndarray, shape (M,)
+        Distance to the nearest point that is measured or under way, in metres; infinite if there
+        is none.
+    signal : ndarray, shape (M,)
+        What is looked for: the posterior mean or, where whole spectra are modelled, how far the
+        expected spectrum is from the commonest (root of the summed squares over the bias axis).
     target : tuple of float or None
         Range of outcomes that is looked for.
     """
@@ -60,6 +70,8 @@ class Candidates:
     prior_variance: FloatArray
     noise_variance: float
     best: float
+    gap: FloatArray
+    signal: FloatArray
     target: tuple[float, float] | None = None
 
     @property
@@ -188,16 +200,30 @@ def target_probability(
     return ndtr((high - mean) / std) - ndtr((low - mean) / std)
 
 
-def weighted(mean: FloatArray, variance: FloatArray) -> FloatArray:
-    """Signal-weighted deviation: standard deviation times (0.3 + normalised mean).
+def weighted(mean: FloatArray, variance: FloatArray, candidates: Candidates) -> FloatArray:
+    """Signal-weighted deviation; the more the signal fills the frame, the more space filling.
 
-    The mean is normalised to 0 and 1 at its lowest and highest candidate. The unit is that of the
-    outcomes. Of the rules that need no knowledge of the pattern, it needs the fewest spectra for
-    a bright defect on a flat background.
+    With the signal s normalised to 0 and 1 at its lowest and highest candidate, the score is
+
+        deviation * (0.3 + s)^c * (distance to the nearest point)^(1 - c)
+
+    The exponent c is 1 as long as s averages below 0.3 over the frame: for a bright defect on a
+    flat background this needs the fewest spectra of the rules that know no pattern. It is 0 above
+    0.4, for a pattern all over the frame, where the deviation alone cannot tell one gap from
+    another once the length scale is shorter than the gaps.
     """
-    low, high = float(mean.min()), float(mean.max())
-    normalised = (mean - low) / (high - low) if high > low else np.zeros_like(mean)
-    return np.sqrt(variance) * (0.3 + normalised)
+    signal = _normalised(candidates.signal)
+    c = float(np.clip((_FILLED - signal.mean()) / _LOCALISED, 0.0, 1.0))
+    scores = np.sqrt(variance) * (0.3 + signal) ** c
+    gap = candidates.gap
+    if c < 1.0 and np.isfinite(gap).all() and gap.max() > 0:
+        scores *= (gap / gap.max()) ** (1.0 - c)
+    return scores
+
+
+def _normalised(values: FloatArray) -> FloatArray:
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
 
 ACQUISITIONS: dict[str, Acquisition] = {

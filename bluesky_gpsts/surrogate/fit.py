@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .outputs import Basis
 from .scaling import Scaling
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,6 +42,8 @@ class Fit:
         False if they are the medians of their priors.
     n : int
         Number of outcomes that they were trained with.
+    basis : Basis or None
+        Principal components of the spectra; None where spectra are not modelled, or not yet.
     """
 
     scaling: Scaling
@@ -49,6 +52,7 @@ class Fit:
     evidence: float
     trained: bool
     n: int = 0
+    basis: Basis | None = None
 
     @property
     def uses_structure(self) -> bool:
@@ -80,6 +84,7 @@ class Fit:
             "evidence": self.evidence,
             "trained": self.trained,
             "n": self.n,
+            "basis": None if self.basis is None else self.basis.to_json(),
         }
 
     @classmethod
@@ -93,7 +98,18 @@ class Fit:
             float(state["evidence"]),
             bool(state["trained"]),
             int(state["n"]),
+            None if state["basis"] is None else Basis.from_json(state["basis"]),
         )
+
+    def outcomes(self, data: "Data") -> FloatArray:
+        """Outcomes as the model has them: shape (N, 1 + components).
+
+        The figure of merit comes first, standardised, then the scores of the spectra.
+        """
+        first = self.scaling.standardise(data.values)[:, None]
+        if self.basis is None or data.spectra is None:
+            return first
+        return np.concatenate([first, self.basis.scores(data.spectra)], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +124,23 @@ class Data:
         Outcomes.
     variances : ndarray, shape (N,)
         Their noise variances, in their unit squared; NaN where unknown.
+    spectra : ndarray, shape (N, n), or None
+        The spectra, where they are modelled.
     """
 
     unit: FloatArray
     values: FloatArray
     variances: FloatArray
+    spectra: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def part(self, first: int, last: int) -> "Data":
+        """Return the outcomes from number `first` up to, not including, `last`."""
+        return Data(
+            self.unit[first:last],
+            self.values[first:last],
+            self.variances[first:last],
+            None if self.spectra is None else self.spectra[first:last],
+        )

@@ -170,9 +170,9 @@ class Grid:
         ndarray of int, shape (N,)
             Indices.
         """
-        cells = (unit + 0.5) * (self.nx, self.ny)
+        place = (unit + 0.5) * (self.nx, self.ny)
         # Positions are far from the limits of an integer, and below zero counts as zero.
-        cells = np.minimum(np.maximum(cells, 0.0).astype(np.int64), (self.nx - 1, self.ny - 1))
+        cells = np.minimum(np.maximum(place, 0.0).astype(np.int64), (self.nx - 1, self.ny - 1))
         nearest: npt.NDArray[np.int64] = cells[:, 1] * self.nx + cells[:, 0]
         return nearest
 

@@ -32,7 +32,7 @@ def free_candidates(grid: Grid, ledger: Ledger) -> npt.NDArray[np.bool_]:
 def measured_data(grid: Grid, ledger: Ledger) -> Data:
     """Return all outcomes as the model takes them."""
     table = ledger.table.copy()
-    return Data(grid.to_unit(table[:, :2]), table[:, 2], table[:, 3])
+    return Data(grid.to_unit(table[:, :2]), table[:, 2], table[:, 3], ledger.spectra)
 
 
 def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:

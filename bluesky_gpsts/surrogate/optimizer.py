@@ -13,7 +13,7 @@ from .acquisition import Acquisition, Cost
 from .checkpoint import from_state, make_model, read_json, to_state, write_json
 from .grid import Grid
 from .loop import choose, decide, free_candidates, learn, stop_reason
-from .points import ID, is_suggested, read_point, read_position
+from .points import ID, SPECTRUM, is_suggested, read_point, read_position
 from .records import Ledger, Measurement
 from .settings import TRAIN_AT, Settings, require_count
 from .structures import Structure
@@ -78,6 +78,10 @@ class MapOptimizer(MapView):
     background : bool
         Train in a thread beside the measurement; the result is brought into use with the next
         outcome. Otherwise `ingest` waits for it.
+    components : int
+        Largest number of principal components of whole spectra that share the covariance with
+        the outcome: the map is then good at every bias. Each point has its ``"spectrum"``; 0 for
+        outcomes alone.
 
     Raises
     ------
@@ -107,6 +111,7 @@ class MapOptimizer(MapView):
         target_range: tuple[float, float] | None = None,
         target_correlation: float | None = None,
         background: bool = True,
+        components: int = 0,
     ) -> None:
         if n_initial is None:
             n_initial = 8 if structure is None else 4
@@ -129,6 +134,7 @@ class MapOptimizer(MapView):
             target_range=None if target_range is None else tuple(target_range),  # type: ignore
             target_correlation=target_correlation,
             background=background,
+            components=components,
         )
         super().__init__(settings, Ledger(), make_model(settings))
         self.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
@@ -181,7 +187,8 @@ class MapOptimizer(MapView):
         Parameters
         ----------
         points : sequence of mapping
-            Each has the outcome, and may have its variance and the coordinates at which it was
+            Each has the outcome, and the whole ``"spectrum"`` where components are modelled. It may
+            have the variance of the outcome and the coordinates at which it was
             measured (up to 5 % of the frame outside it). With ``"_id"`` it is the outcome of
             that suggestion, at the suggested position unless coordinates are given. Without, or
             with ``"baseline"``, it is a measurement from elsewhere and has its coordinates.
@@ -298,7 +305,12 @@ class MapOptimizer(MapView):
         return to_state(self.settings, self._ledger, self._model)
 
     def replay(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike, variances: npt.ArrayLike
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        values: npt.ArrayLike,
+        variances: npt.ArrayLike,
+        spectra: npt.ArrayLike | None = None,
     ) -> None:
         """Rebuild the state of a run from its documents; the next suggestion is then the same.
 
@@ -310,6 +322,8 @@ class MapOptimizer(MapView):
             Outcomes; one that is not finite was a failed point.
         variances : array_like, shape (N,)
             Their noise variances; NaN where there was none.
+        spectra : array_like, shape (N, n), optional
+            The spectra, where components are modelled.
 
         Raises
         ------
@@ -320,13 +334,18 @@ class MapOptimizer(MapView):
         table = np.array([np.atleast_1d(column) for column in (x, y, values, variances)], float)
         if self._ledger.positions:
             raise ValueError("This optimizer has points already; replay a run into a new one.")
-        for u, v, value, variance in table.T.tolist():
+        whole = None if spectra is None else np.asarray(spectra, dtype=float)
+        if whole is not None and len(whole) != table.shape[1]:
+            raise ValueError(f"There are {len(whole)} spectra for {table.shape[1]} outcomes.")
+        for number, (u, v, value, variance) in enumerate(table.T.tolist()):
             (point,) = self.register_suggestions([self._named(u, v)])
             if not math.isfinite(value):
                 self.register_failures([point])
                 continue
             if math.isfinite(variance):
                 point[f"{self.settings.outcome}_variance"] = variance
+            if whole is not None:
+                point[SPECTRUM] = whole[number]
             self.ingest([{**point, self.settings.outcome: value}])
 
     @classmethod

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .encoding import decode, encode
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -74,7 +76,7 @@ class Decision:
         return cls(**values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measurement:
     """An outcome at a position.
 
@@ -88,6 +90,8 @@ class Measurement:
         The outcome.
     variance : float
         Its noise variance, in its unit squared; NaN if not known.
+    spectrum : ndarray, shape (n,), or None
+        The whole spectrum, any unit, where spectra are modelled.
     """
 
     id: int
@@ -95,15 +99,25 @@ class Measurement:
     y: float
     value: float
     variance: float
+    spectrum: FloatArray | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold, with None for NaN."""
-        return {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
+        state = {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
+        state["spectrum"] = None if self.spectrum is None else encode(self.spectrum)
+        return state
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> "Measurement":
         """Undo `to_json`."""
-        return cls(**(state | {"variance": _number(state["variance"])}))
+        spectrum = state["spectrum"]
+        return cls(
+            **state
+            | {
+                "variance": _number(state["variance"]),
+                "spectrum": None if spectrum is None else decode(spectrum),
+            }
+        )
 
 
 class Rows:
@@ -184,6 +198,12 @@ class Ledger:
     def table(self) -> FloatArray:
         """x, y (metres), outcome and its variance of every measurement: shape (N, 4)."""
         return self._table.array
+
+    @property
+    def spectra(self) -> FloatArray | None:
+        """Spectra of all measurements: shape (N, n); None where spectra are not modelled."""
+        rows = [m.spectrum for m in self.measured if m.spectrum is not None]
+        return np.array(rows) if rows and len(rows) == len(self.measured) else None
 
     def has_outcome(self, identifier: int) -> bool:
         """Whether there is an outcome of a point."""

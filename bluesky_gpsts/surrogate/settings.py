@@ -47,12 +47,14 @@ class Settings:
     target_range: tuple[float, float] | None = None
     target_correlation: float | None = None
     background: bool = True
+    components: int = 0
 
     def __post_init__(self) -> None:
         if len(self.parameters) != 2 or self.parameters[0] == self.parameters[1]:
             raise ValueError(f"parameters is {self.parameters!r}; give two different names.")
         require_count("n_initial", self.n_initial, 1)
         require_count("seed", self.seed, 0)
+        require_count("components", self.components, 0)
         require_count("min_points", self.min_points, 1)
         if self.max_points is not None:
             require_count("max_points", self.max_points, 1)

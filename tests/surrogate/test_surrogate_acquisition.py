@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from bluesky_gpsts.surrogate import Grid
-from bluesky_gpsts.surrogate.acquisition import choose_highest, evaluate, get_acquisition
+from bluesky_gpsts.surrogate.acquisition import (
+    Candidates,
+    choose_highest,
+    evaluate,
+    get_acquisition,
+)
 from bluesky_gpsts.surrogate.design import space_filling
 
 MEAN = np.array([1.0, 3.0, 2.0])
@@ -12,11 +17,31 @@ VARIANCE = np.array([4.0, 1.0, 0.0])
 def test_rules():
     np.testing.assert_array_equal(get_acquisition("variance")(MEAN, VARIANCE), VARIANCE)
     np.testing.assert_array_equal(get_acquisition("ucb")(MEAN, VARIANCE), [7.0, 6.0, 2.0])
-    np.testing.assert_allclose(get_acquisition("weighted")(MEAN, VARIANCE), [0.6, 1.3, 0.0])
+
+
+def candidates(signal, gap):
+    grid = Grid(0.0, 0.0, 1.0, 1.0, 0.0, len(signal), 1)
+    one = np.ones(len(signal))
+    return Candidates(grid, signal, 0.0, one, 0.1, 1.0, gap, signal)
+
+
+def test_weighted_goes_for_a_localised_signal():
+    signal = np.array([0.0, 4.0, 0.0, 0.0, 0.0, 2.0])
+    variance = np.array([4.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    scores = get_acquisition("weighted")(signal, variance, candidates(signal, np.arange(6.0)))
+    np.testing.assert_allclose(scores, [0.6, 1.3, 0.0, 0.3, 0.3, 0.8])
+
+
+def test_weighted_fills_the_gaps_of_an_extended_pattern():
+    signal = np.array([0.0, 4.0, 2.0, 3.0])
+    gap = np.array([0.1, 0.0, 0.4, 0.2])
+    scores = get_acquisition("weighted")(signal, np.ones(4), candidates(signal, gap))
+    np.testing.assert_allclose(scores, gap / 0.4)
 
 
 def test_weighted_takes_a_flat_map():
-    scores = get_acquisition("weighted")(np.full(3, 5.0), VARIANCE)
+    flat = np.full(3, 5.0)
+    scores = get_acquisition("weighted")(flat, VARIANCE, candidates(flat, np.full(3, np.inf)))
     np.testing.assert_allclose(scores, 0.3 * np.sqrt(VARIANCE))
 
 

@@ -44,6 +44,8 @@ def candidates_of(optimizer, target=None):
         model.cache.prior_variance * squared,
         model.scaling.default_variance,
         max(m.value for m in optimizer._ledger.measured),
+        np.ones(GRID.size),
+        model.mean,
         target,
     )
 
