@@ -5,6 +5,7 @@ from .history import MapHistory
 from .maps import correlations, final_maps, history_of, maps_after
 from .record import RunRecord, read_record
 from .report import write_report
+from .warm import learned_prior, library_of
 
 __all__ = [
     "AnalysisError",
@@ -13,6 +14,8 @@ __all__ = [
     "correlations",
     "final_maps",
     "history_of",
+    "learned_prior",
+    "library_of",
     "maps_after",
     "read_record",
     "write_report",

@@ -50,6 +50,9 @@ class MapHistory:
         Whether the hyperparameters had been trained by then.
     structures : tuple of str
         What structure the model used, as its decisions record it; "" for none.
+    images : ndarray or None
+        The topograph (ny, nx) or the maps of the library (K, ny, nx) that such a structure is
+        made of.
     """
 
     grid: Grid
@@ -62,6 +65,7 @@ class MapHistory:
     default_noise: FloatArray
     trained: npt.NDArray[np.bool_]
     structures: tuple[str, ...]
+    images: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -115,6 +119,7 @@ class MapHistory:
                 self.hyperparameters[k - 1],
                 self.kernel,
                 self.structures[k - 1],
+                self.images,
             )
 
     def correlations(self, truth: npt.ArrayLike) -> FloatArray:
@@ -231,7 +236,10 @@ class MapHistory:
 
 
 def build_history(
-    start: Mapping[str, Any], spectra: "xr.Dataset", decisions: "xr.Dataset"
+    start: Mapping[str, Any],
+    spectra: "xr.Dataset",
+    decisions: "xr.Dataset",
+    images: FloatArray | None = None,
 ) -> MapHistory:
     """Put together what the maps of a run depend on.
 
@@ -241,6 +249,8 @@ def build_history(
         The start document.
     spectra, decisions : xarray.Dataset
         As `bluesky_gpsts.catalog.spectra` and `decisions` return them.
+    images : ndarray, optional
+        As `bluesky_gpsts.catalog.structure_images` returns them.
 
     Returns
     -------
@@ -266,7 +276,7 @@ def build_history(
     valid = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
     kernel = str(start.get("kernel", "matern-5/2"))
     models = _models(grid, values, valid, decisions)
-    return MapHistory(grid, kernel, x, y, values, variances, *models)
+    return MapHistory(grid, kernel, x, y, values, variances, *models, images)
 
 
 def _models(

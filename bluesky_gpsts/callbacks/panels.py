@@ -67,6 +67,8 @@ class Snapshot:
         Noise variance (A^2) that went with them, for outcomes without one; NaN if not recorded.
     structure : str
         Structure that the model used, as the decision records it; "" for none.
+    images : ndarray or None
+        Topograph (ny, nx) or maps (K, ny, nx) that the structure is made of.
     """
 
     title: str
@@ -83,6 +85,7 @@ class Snapshot:
     hyperparameters: FloatArray | None
     default_noise: float
     structure: str = ""
+    images: FloatArray | None = None
 
     def maps(self) -> tuple[FloatArray, FloatArray] | None:
         """Posterior mean and standard deviation (A) on the preview; None while undefined."""
@@ -102,6 +105,7 @@ class Snapshot:
             self.hyperparameters,
             self.kernel,
             self.structure,
+            self.images,
         )
 
 

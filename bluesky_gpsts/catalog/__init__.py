@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .errors import CatalogError, JournalError
     from .journal import Journal, read_records
     from .open import Catalog, open_catalog
-    from .read import decisions, find, spectra, stream, survey, truth
+    from .read import decisions, find, spectra, stream, structure_images, survey, truth
     from .runs import Outcome
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "read_records",
     "spectra",
     "stream",
+    "structure_images",
     "survey",
     "sync",
     "truth",
@@ -40,7 +41,15 @@ _HOMES = {
     "errors": ("CatalogError", "JournalError"),
     "journal": ("Journal", "read_records"),
     "open": ("Catalog", "open_catalog"),
-    "read": ("decisions", "find", "spectra", "stream", "survey", "truth"),
+    "read": (
+        "decisions",
+        "find",
+        "spectra",
+        "stream",
+        "structure_images",
+        "survey",
+        "truth",
+    ),
     "runs": ("Outcome",),
 }
 

@@ -177,6 +177,25 @@ def decisions(run: Any) -> "xr.Dataset":
     return xr.Dataset(variables, coordinates, _attributes(run))
 
 
+def structure_images(run: Any) -> NDArray[np.float64] | None:
+    """Read what a topograph or a library prior of a run is made of.
+
+    Parameters
+    ----------
+    run : tiled.client.container.Container
+        A run of the plan gp_sts.
+
+    Returns
+    -------
+    ndarray or None
+        The topograph, shape (ny, nx), or the maps, shape (K, ny, nx); None for other runs.
+    """
+    columns, _ = stream(run, "structure")
+    if not columns:
+        return None
+    return np.asarray(columns["structure_images"][-1], dtype=np.float64)
+
+
 def survey(run: Any) -> "xr.Dataset":
     """Images of a survey run.
 

@@ -1,5 +1,6 @@
 """Autonomous tunnelling spectroscopy: a Gaussian process chooses where to take each spectrum."""
 
+import math
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,16 @@ from bluesky_gpsts.plans.checks import (
     require_positive,
     require_seed,
 )
-from bluesky_gpsts.plans.merit import check_window, figure_of_merit
-from bluesky_gpsts.plans.records import DecisionRecord, MeritRecord
+from bluesky_gpsts.plans.knowledge import known_prior, known_structure
+from bluesky_gpsts.plans.merit import Merit, check_window, judge, own_merit
+from bluesky_gpsts.plans.records import DecisionRecord, MeritRecord, StructureRecord
 from bluesky_gpsts.plans.stubs import in_run, off_loop, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
 
 __all__ = ["gp_sts"]
+
+# So many useless spectra in a row are no accident: something is wrong with the instrument.
+_FAILURES = 5
 
 
 def gp_sts(
@@ -41,6 +46,10 @@ def gp_sts(
     cost: Optional[str] = None,  # noqa: UP045 - the queue server shows it as optional
     target_std: Optional[float] = None,  # noqa: UP045
     target_correlation: Optional[float] = None,  # noqa: UP045
+    structure: Any = None,
+    prior: Optional[dict] = None,  # noqa: UP045
+    components: int = 0,
+    merit: str = "",
     settle: float = 0.5,
     settling: float = 4e-3,
     integration: float = 20e-3,
@@ -87,6 +96,19 @@ def gp_sts(
         Stop when the mean posterior standard deviation is below this fraction of the map's range.
     target_correlation : float
         Stop when the map's estimated correlation with the truth reaches this.
+    structure : dict or object
+        What the survey image tells: a `Symmetry`, `Lattice`, `Topograph` or `Library` of
+        `bluesky_gpsts.surrogate`, or what its ``to_json`` returns, such as
+        ``{"structure": "symmetry", "kind": "C3", "center": [1e-9, 0.0]}`` in metres.
+    prior : dict
+        Prior on the hyperparameters: fields of `bluesky_gpsts.surrogate.Prior`, as
+        `bluesky_gpsts.analysis.learned_prior` gives them for earlier runs.
+    components : int
+        Principal components of whole spectra to model beside the figure of merit, at most; the
+        points then serve the map at every bias.
+    merit : str
+        A figure of merit of your own as "module:function" of bias (V) and dI/dV (A/V), which
+        returns a number, or a number and its variance; the window's integral unless given.
     settle : float
         Seconds for the feedback to settle at a new point, before it is held.
     settling : float
@@ -117,7 +139,7 @@ def gp_sts(
         If an argument is out of range, or the frame or the sweep outside what the instrument
         allows; the tip has not moved and nothing was written then.
     """
-    from bluesky_gpsts.surrogate import Grid, MapOptimizer
+    from bluesky_gpsts.surrogate import Grid, MapOptimizer, images_of
 
     require_seed(seed)
     require_count("n_spectra", n_spectra, 1)
@@ -129,6 +151,8 @@ def gp_sts(
     for bias in bias_range:
         limits.check_bias(bias)
     check_window(window, bias_range, n_points)
+    require_count("components", components, 0)
+    own = own_merit(merit) if merit else None
     require_positive("integration", integration, "s")
     require_positive("settle", settle, "s")
     require_positive("settling", settling, "s", or_zero=True)
@@ -151,8 +175,13 @@ def gp_sts(
             target_std=target_std,
             target_correlation=target_correlation,
             cost=cost,
+            structure=known_structure(structure),
+            prior=known_prior(prior),
+            components=components,
         )
     require_optimizer(optimizer)
+    known = getattr(getattr(optimizer, "settings", None), "structure", None)
+    images = images_of(known)
     arguments = {
         "n_spectra": n_spectra,
         "window": list(window),
@@ -165,6 +194,10 @@ def gp_sts(
         "cost": cost,
         "target_std": target_std,
         "target_correlation": target_correlation,
+        "structure": None if known is None else known.describe(),
+        "prior": prior,
+        "components": components,
+        "merit": merit,
         "settle": settle,
         "settling": settling,
         "integration": integration,
@@ -174,7 +207,7 @@ def gp_sts(
         "optimizer": type(optimizer).__name__,
     }
     sts, tip = stm.spectroscopy, stm.tip
-    merit = MeritRecord(name="merit")
+    judged = MeritRecord(name="merit")
     decision = DecisionRecord(name="decision")
     metadata = {
         "plan_name": "gp_sts",
@@ -203,8 +236,8 @@ def gp_sts(
             "piezo_x": tip.piezo_x.name,
             "piezo_y": tip.piezo_y.name,
             "z": stm.z_controller.z.name,
-            "figure_of_merit": merit.figure_of_merit.name,
-            "figure_of_merit_variance": merit.figure_of_merit_variance.name,
+            "figure_of_merit": judged.figure_of_merit.name,
+            "figure_of_merit_variance": judged.figure_of_merit_variance.name,
         },
         "hints": {"dimensions": [([tip.x.name, tip.y.name], "primary")]},
         **(md or {}),
@@ -216,7 +249,17 @@ def gp_sts(
         stop, reason = optimizer.should_stop()
         return (None, reason or "") if stop else (dict(optimizer.suggest(1)[0]), "")
 
-    def learn(outcome: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    def learn(
+        point: dict[str, Any], found: Merit, spectrum: np.ndarray
+    ) -> tuple[dict[str, Any] | None, str]:
+        if found.failure:
+            optimizer.register_failures([point])
+            return next_point()
+        outcome = {"_id": point["_id"], "figure_of_merit": found.value}
+        if math.isfinite(found.variance):
+            outcome["figure_of_merit_variance"] = found.variance
+        if components:
+            outcome["spectrum"] = spectrum
         optimizer.ingest([outcome])
         return next_point()
 
@@ -249,13 +292,19 @@ def gp_sts(
 
     def loop() -> Generator[Msg, Any, str]:
         yield from settings()
+        if images is not None:
+            record = StructureRecord(name="structure")
+            yield from bps.mv(record.structure_images, np.asarray(images))
+            yield from bps.create(name="structure")
+            yield from bps.read(record)
+            yield from bps.save()
         yield from bps.checkpoint()
         begin = time.monotonic()
         point, reason = yield from off_loop(executor, next_point)
         # The choice of the first point counts to the first spectrum, later ones to the spectrum
         # that they follow: the parts of a cycle then add up.
         deciding = time.monotonic() - begin
-        taken = 0
+        taken = failures = 0
         yield from bps.checkpoint()
         while point is not None and taken < n_spectra:
             start = time.monotonic()
@@ -264,24 +313,30 @@ def gp_sts(
             instrument = time.monotonic() - start
             bias = yield from bps.rd(sts.bias)
             didv = yield from bps.rd(sts.didv)
-            value, variance = figure_of_merit(np.asarray(bias), np.asarray(didv), window)
+            found = judge(np.asarray(bias), np.asarray(didv), window, own, components > 0)
+            if found.failure and not hasattr(optimizer, "register_failures"):
+                raise ValueError(
+                    f"spectrum {taken + 1} cannot be used: {found.failure}; the optimizer, a "
+                    f"{type(optimizer).__name__}, has no register_failures to go on without it"
+                )
+            failures = failures + 1 if found.failure else 0
             yield from bps.mv(
-                merit.figure_of_merit, value, merit.figure_of_merit_variance, variance
+                judged.figure_of_merit,
+                found.value,
+                judged.figure_of_merit_variance,
+                found.variance,
             )
             yield from bps.create(name="primary")
-            for device in (sts, tip, stm.z_controller, merit):
+            for device in (sts, tip, stm.z_controller, judged):
                 yield from bps.read(device)
             yield from bps.save()
             taken += 1
             yield from bps.checkpoint()
             yield from _record(decision, optimizer, point, taken)
-            outcome = {
-                "_id": point["_id"],
-                "figure_of_merit": value,
-                "figure_of_merit_variance": variance,
-            }
+            yield from bps.mv(decision.failure, found.failure)
             before = time.monotonic()
-            point, reason = yield from off_loop(executor, partial(learn, outcome))
+            spectrum = np.asarray(didv)
+            point, reason = yield from off_loop(executor, partial(learn, point, found, spectrum))
             now = time.monotonic()
             yield from bps.mv(
                 decision.seconds_deciding,
@@ -297,6 +352,11 @@ def gp_sts(
             yield from bps.save()
             # Directly after the event, so that going back never repeats it.
             yield from bps.checkpoint()
+            if failures == _FAILURES:
+                raise RuntimeError(
+                    f"{failures} spectra in a row cannot be used, the last because "
+                    f"{found.failure}; look at the spectra of this run and at the instrument"
+                )
         yield from settings()
         return reason or f"{taken} spectra were taken"
 

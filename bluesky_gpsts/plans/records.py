@@ -9,7 +9,7 @@ from ophyd import Device
 
 from bluesky_gpsts.devices.signals import ArraySignal, Quantity
 
-__all__ = ["DecisionRecord", "MeritRecord", "SurveyRecord"]
+__all__ = ["DecisionRecord", "MeritRecord", "StructureRecord", "SurveyRecord"]
 
 
 class _Record(Device):
@@ -48,9 +48,16 @@ class DecisionRecord(_Record):
     trained = Cpt(Quantity, value=math.nan)
     reason = Cpt(Quantity, value="")
     structure = Cpt(Quantity, value="")
+    failure = Cpt(Quantity, value="")
     seconds_deciding = Cpt(Quantity, value=0.0, units="s")
     seconds_instrument = Cpt(Quantity, value=0.0, units="s")
     seconds_cycle = Cpt(Quantity, value=0.0, units="s")
+
+
+class StructureRecord(_Record):
+    """What a topograph or a library prior is made of, which decisions name by its checksum."""
+
+    structure_images = Cpt(ArraySignal)
 
 
 class SurveyRecord(_Record):

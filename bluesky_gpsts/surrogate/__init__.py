@@ -8,7 +8,15 @@ from .records import Decision
 from .replay import posterior_maps
 from .scaling import noise_variances
 from .spectra import spectral_cube
-from .structures import Lattice, Library, Structure, Symmetry, Topograph
+from .structures import (
+    Lattice,
+    Library,
+    Structure,
+    Symmetry,
+    Topograph,
+    images_of,
+    structure_from_json,
+)
 from .training import Prior
 
 __all__ = [
@@ -27,7 +35,9 @@ __all__ = [
     "Structure",
     "Symmetry",
     "Topograph",
+    "images_of",
     "noise_variances",
     "posterior_maps",
     "spectral_cube",
+    "structure_from_json",
 ]

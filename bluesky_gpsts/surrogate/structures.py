@@ -298,6 +298,13 @@ class Library:
 Structure = Symmetry | Lattice | Topograph | Library
 
 
+def images_of(structure: Structure | None) -> FloatArray | None:
+    """Image (ny, nx) or maps (K, ny, nx) that a structure is made of; None if of none."""
+    if isinstance(structure, Topograph):
+        return structure.image
+    return structure.maps if isinstance(structure, Library) else None
+
+
 def structure_from_json(state: Mapping[str, Any], images: npt.ArrayLike | None = None) -> Structure:
     """Undo `to_json`, or `describe` with the image or the maps given again.
 

@@ -41,6 +41,7 @@ DECISIONS = {
     "trained",
     "reason",
     "structure",
+    "failure",
     "seconds_deciding",
     "seconds_instrument",
     "seconds_cycle",
