@@ -16,6 +16,10 @@ FloatArray = npt.NDArray[np.float64]
 _AGAINST = 1.0
 _EARLY = 10
 _STRICT = 0.3
+# The evidence of a structure that is there grows with every outcome. One that has not gained this
+# much for each outcome after so many has only its further hyperparameters to fit with.
+_GAIN = 0.25
+_DUE = 15
 
 # With less evidence than this in favour, points are chosen as if there were no structure: they
 # serve the map whether it is right or wrong. With more than _LATE outcomes it no longer matters.
@@ -59,7 +63,9 @@ class Fit:
         """Whether the data support the structure, or say nothing against it."""
         if self.structured is None:
             return False
-        return self.evidence > -(_AGAINST if self.n < _EARLY else _STRICT)
+        if self.n < _EARLY:
+            return self.evidence > -_AGAINST
+        return self.evidence > _GAIN * max(self.n - _DUE, 0) - _STRICT
 
     @property
     def undecided(self) -> bool:
