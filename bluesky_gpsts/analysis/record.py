@@ -16,6 +16,7 @@ from bluesky_gpsts.catalog import truth as read_truth
 
 from .errors import AnalysisError
 from .history import MapHistory, build_history
+from .units import Scale, merit_scale
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -107,6 +108,10 @@ class RunRecord:
         if self.truth is None:
             return np.full(self.n_spectra, np.nan)
         return self.history.correlations(self.truth)
+
+    def merit_scale(self, values: npt.ArrayLike) -> Scale:
+        """Choose the scale to show figures of merit (or their deviations) in."""
+        return merit_scale(values, str(self.start.get("merit_unit", "A")))
 
     @property
     def n_initial(self) -> int:

@@ -70,6 +70,7 @@ class _Run:
         of = f" of {budget}" if budget is not None else ""
         sample = str(self.start.get("sample") or "gp_sts").replace("$", r"\$")
         return Snapshot(
+            in_ampere=self.start.get("merit_unit", "A") == "A",
             title=f"{sample}: {len(table)}{of} spectra",
             grid=self.grid,
             kernel=str(self.start.get("kernel", "matern-5/2")),

@@ -209,6 +209,16 @@ def gp_sts(
     sts, tip = stm.spectroscopy, stm.tip
     judged = MeritRecord(name="merit")
     decision = DecisionRecord(name="decision")
+    if own is not None:
+        # Its unit is not known here.
+        for signal in (
+            judged.figure_of_merit,
+            judged.figure_of_merit_variance,
+            decision.posterior_mean,
+            decision.posterior_std,
+            decision.default_noise_variance,
+        ):
+            signal.units = ""
     metadata = {
         "plan_name": "gp_sts",
         "plan_args": arguments,
@@ -223,6 +233,7 @@ def gp_sts(
         "bias_range": list(bias_range),
         "n_points": n_points,
         "budget": n_spectra,
+        "merit_unit": "" if own else "A",
         "acquisition": acquisition,
         "kernel": kernel,
         "columns": {
