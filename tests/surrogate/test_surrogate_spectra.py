@@ -58,9 +58,7 @@ def test_spectra_find_what_the_window_does_not_show():
             GRID, acquisition="weighted", components=components, background=False
         )
         xy, spectra = run(optimizer, 40)
-        found[components] = [
-            correlation_at(optimizer, xy, spectra, bias) for bias in (0.3, -0.6)
-        ]
+        found[components] = [correlation_at(optimizer, xy, spectra, bias) for bias in (0.3, -0.6)]
     assert found[3][0] > 0.95
     assert found[3][1] > 0.95
     assert found[3][1] > found[0][1]
