@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure, beside what others do")
     bench.add_argument(
-        "name", choices=("acquisition", "cube", "decode", "latency", "map"), help="which benchmark"
+        "name",
+        choices=("acquisition", "cube", "decode", "drift", "latency", "map"),
+        help="which benchmark",
     )
     bench.add_argument("--sample", help="for map: a .3ds grid (default: WS2 and Au(111))")
     only = bench.add_argument_group("for acquisition")
