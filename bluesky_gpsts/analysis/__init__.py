@@ -3,9 +3,15 @@
 from .errors import AnalysisError
 from .history import MapHistory
 from .maps import correlations, final_maps, history_of, maps_after
+from .priors import (
+    lattice_of,
+    learned_prior,
+    library_of,
+    symmetry_of,
+    topograph_of,
+)
 from .record import RunRecord, read_record
 from .report import write_report
-from .warm import learned_prior, library_of
 
 __all__ = [
     "AnalysisError",
@@ -14,9 +20,12 @@ __all__ = [
     "correlations",
     "final_maps",
     "history_of",
+    "lattice_of",
     "learned_prior",
     "library_of",
     "maps_after",
     "read_record",
+    "symmetry_of",
+    "topograph_of",
     "write_report",
 ]

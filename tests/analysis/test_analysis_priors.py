@@ -2,10 +2,18 @@
 
 import numpy as np
 import pytest
-from analysis_runs import Documents, Experiment, Keep, gp_sts_run
+from analysis_runs import Documents, Experiment, Keep, gp_sts_run, survey_run
 from event_model import compose_run
 
-from bluesky_gpsts.analysis import AnalysisError, learned_prior, library_of, read_record
+from bluesky_gpsts.analysis import (
+    AnalysisError,
+    lattice_of,
+    learned_prior,
+    library_of,
+    read_record,
+    symmetry_of,
+    topograph_of,
+)
 from bluesky_gpsts.catalog import Catalog
 from bluesky_gpsts.surrogate import Grid, MapOptimizer, Topograph
 
@@ -117,3 +125,30 @@ def test_there_must_be_an_earlier_run(catalog: Catalog, experiment: Experiment) 
         learned_prior(catalog, [], experiment.grid)
     with pytest.raises(AnalysisError, match="cannot show the run"):
         library_of(catalog, ["nothing"], experiment.grid)
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0])
+def test_what_a_survey_shows(catalog: Catalog, keep: Keep, angle: float) -> None:
+    experiment = Experiment(angle=angle, image=(96, 80))
+    uid = keep(survey_run(experiment))
+    grid = experiment.grid
+    junction = experiment.junction
+    topograph = topograph_of(catalog, uid, grid)
+    expected = grid.as_map(junction.topography(*grid.xy.T, *junction.surface.imaging))
+    assert np.corrcoef(topograph.image.ravel(), expected.ravel())[0, 1] > 0.9
+    symmetry = symmetry_of(catalog, uid, "C3")
+    assert symmetry.center is not None and symmetry.kind == "C3"
+    grid.index_of(*symmetry.center)
+    lengths = np.linalg.norm(lattice_of(catalog, uid).vectors, axis=1)
+    np.testing.assert_allclose(lengths, 3.15e-10, rtol=0.08)
+
+
+def test_candidates_outside_the_survey(
+    catalog: Catalog, keep: Keep, experiment: Experiment
+) -> None:
+    uid = keep(survey_run(experiment))
+    far = Grid(3e-9, 0.0, 3e-9, 3e-9, 0.0, 16, 16)
+    with pytest.raises(AnalysisError, match="pixels outside the survey image"):
+        topograph_of(catalog, uid, far)
+    with pytest.raises(AnalysisError, match="no survey 'nothing'"):
+        symmetry_of(catalog, "nothing")
