@@ -12,6 +12,7 @@ from .priors import (
 )
 from .record import RunRecord, read_record
 from .report import write_report
+from .resume import optimizer_of
 
 __all__ = [
     "AnalysisError",
@@ -24,6 +25,7 @@ __all__ = [
     "learned_prior",
     "library_of",
     "maps_after",
+    "optimizer_of",
     "read_record",
     "symmetry_of",
     "topograph_of",

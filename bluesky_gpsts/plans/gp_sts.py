@@ -139,7 +139,7 @@ def gp_sts(
         If an argument is out of range, or the frame or the sweep outside what the instrument
         allows; the tip has not moved and nothing was written then.
     """
-    from bluesky_gpsts.surrogate import Grid, MapOptimizer, images_of
+    from bluesky_gpsts.surrogate import Grid, MapOptimizer, Settings, images_of
 
     require_seed(seed)
     require_count("n_spectra", n_spectra, 1)
@@ -180,7 +180,8 @@ def gp_sts(
             components=components,
         )
     require_optimizer(optimizer)
-    known = getattr(getattr(optimizer, "settings", None), "structure", None)
+    settings = getattr(optimizer, "settings", None)
+    known = getattr(settings, "structure", None)
     images = images_of(known)
     arguments = {
         "n_spectra": n_spectra,
@@ -233,6 +234,7 @@ def gp_sts(
         "bias_range": list(bias_range),
         "n_points": n_points,
         "budget": n_spectra,
+        "optimizer": settings.describe() if isinstance(settings, Settings) else {},
         "merit_unit": "" if own else "A",
         "acquisition": acquisition,
         "kernel": kernel,
@@ -295,14 +297,14 @@ def gp_sts(
             yield from bps.mv(stm.lock_in.on, 1)
         sts.check()
 
-    def settings() -> Generator[Msg, Any, None]:
+    def baseline() -> Generator[Msg, Any, None]:
         yield from bps.create(name="baseline")
         for device in (stm, *stm.settings()):
             yield from bps.read(device)
         yield from bps.save()
 
     def loop() -> Generator[Msg, Any, str]:
-        yield from settings()
+        yield from baseline()
         if images is not None:
             record = StructureRecord(name="structure")
             yield from bps.mv(record.structure_images, np.asarray(images))
@@ -368,7 +370,7 @@ def gp_sts(
                     f"{failures} spectra in a row cannot be used, the last because "
                     f"{found.failure}; look at the spectra of this run and at the instrument"
                 )
-        yield from settings()
+        yield from baseline()
         return reason or f"{taken} spectra were taken"
 
     def closed() -> Generator[Msg, Any, None]:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +348,43 @@ class MapOptimizer(MapView):
             if whole is not None:
                 point[SPECTRUM] = whole[number]
             self.ingest([{**point, self.settings.outcome: value}])
+
+    @classmethod
+    def from_settings(
+        cls,
+        described: Mapping[str, Any],
+        *,
+        images: npt.ArrayLike | None = None,
+        max_points: int | None = None,
+    ) -> "MapOptimizer":
+        """Make an optimizer without points from what ``settings.describe()`` returned.
+
+        Parameters
+        ----------
+        described : mapping
+            The settings, as the start document of a run has them.
+        images : array_like, optional
+            The topograph or the maps that its structure is made of.
+        max_points : int, optional
+            Another budget.
+
+        Raises
+        ------
+        ValueError
+            If the settings are damaged, or have a function without a name that can be found.
+        """
+        try:
+            settings = Settings.from_json(described, images=images)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"The settings are damaged ({type(error).__name__}: {error})."
+            ) from error
+        if max_points is not None:
+            settings = replace(settings, max_points=max_points)
+        optimizer = cls.__new__(cls)
+        MapView.__init__(optimizer, settings, Ledger(), make_model(settings))
+        optimizer.checkpoint_path = None
+        return optimizer
 
     @classmethod
     def from_state(
