@@ -31,9 +31,9 @@ FloatArray = npt.NDArray[np.float64]
 Acquisition = Callable[..., FloatArray]
 Cost = Callable[[FloatArray, FloatArray], FloatArray]
 
-# Average of the normalised signal from which on a pattern fills the frame, and how far below that
+# Median of the normalised signal from which on a pattern fills the frame, and how far below that
 # it is localised.
-_FILLED, _LOCALISED = 0.4, 0.1
+_FILLED, _LOCALISED = 0.35, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,8 @@ class Candidates:
         expected spectrum is from the commonest (root of the summed squares over the bias axis).
     target : tuple of float or None
         Range of outcomes that is looked for.
+    structured : bool
+        Whether a structure is in use.
     """
 
     grid: Grid
@@ -73,6 +75,7 @@ class Candidates:
     gap: FloatArray
     signal: FloatArray
     target: tuple[float, float] | None = None
+    structured: bool = False
 
     @property
     def xy(self) -> FloatArray:
@@ -207,13 +210,16 @@ def weighted(mean: FloatArray, variance: FloatArray, candidates: Candidates) -> 
 
         deviation * (0.3 + s)^c * (distance to the nearest point)^(1 - c)
 
-    The exponent c is 1 as long as s averages below 0.3 over the frame: for a bright defect on a
-    flat background this needs the fewest spectra of the rules that know no pattern. It is 0 above
-    0.4, for a pattern all over the frame, where the deviation alone cannot tell one gap from
-    another once the length scale is shorter than the gaps.
+    The exponent c is 1 as long as the median of s over the frame is below 0.25: for a bright
+    defect on a flat background this needs the fewest spectra of the rules that know no pattern.
+    It is 0 above 0.35, for a pattern all over the frame, where the deviation alone cannot tell one
+    gap from another once the length scale is shorter than the gaps. With a structure in use it is
+    1, because the structure tells of the gaps.
     """
     signal = _normalised(candidates.signal)
-    c = float(np.clip((_FILLED - signal.mean()) / _LOCALISED, 0.0, 1.0))
+    c = 1.0
+    if not candidates.structured:
+        c = float(np.clip((_FILLED - np.median(signal)) / _LOCALISED, 0.0, 1.0))
     scores = np.sqrt(variance) * (0.3 + signal) ** c
     gap = candidates.gap
     if c < 1.0 and np.isfinite(gap).all() and gap.max() > 0:

@@ -330,6 +330,7 @@ class SurfaceModel:
             np.sqrt(gap),
             mean if basis is None else signal_of(cache.means[1:], basis.scales),
             target,
+            self.fit.uses_structure,
         )
         scores = evaluate(acquisition, mean, variance, candidates)
         if cost is not None and origin is not None:
