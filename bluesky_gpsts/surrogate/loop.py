@@ -5,12 +5,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import get_acquisition, get_cost
 from .design import space_filling
 from .fit import Data
 from .grid import Grid
 from .model import SurfaceModel
+from .naming import Named
 from .records import Decision, Ledger
+from .scores import get_acquisition, get_cost
 from .settings import Settings
 from .stopping import estimated_correlation
 
@@ -72,8 +73,19 @@ def choose(
         target=settings.target_range,
         cost=None if settings.cost is None else get_cost(settings.cost),
         origin=ledger.spots[-1].copy(),
+        named=named(grid, ledger, model),
     )
     return decide(ledger, model, index, score, settings.acquisition_name)
+
+
+def named(grid: Grid, ledger: Ledger, model: SurfaceModel) -> Named | None:
+    """Return the spectra that a classifier has named; None if there are none."""
+    if not ledger.classes:
+        return None
+    xy = np.array([ledger.positions[identifier] for identifier in ledger.classes])
+    probabilities = np.array([p for p, _ in ledger.classes.values()])
+    novelty = np.array([n for _, n in ledger.classes.values()])
+    return Named(grid.to_unit(xy), probabilities, novelty, model.fit.hyperparameters[1:3])
 
 
 def decide(

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import Acquisition, Cost, get_acquisition, get_cost
+from .acquisition import Acquisition, Cost
 from .grid import Grid
 from .kernels import get_kernel
+from .scores import get_acquisition, get_cost
 from .structures import Structure, structure_from_json
 from .training import Prior
 

@@ -2,13 +2,9 @@ import numpy as np
 import pytest
 
 from bluesky_gpsts.surrogate import Grid
-from bluesky_gpsts.surrogate.acquisition import (
-    Candidates,
-    choose_highest,
-    evaluate,
-    get_acquisition,
-)
+from bluesky_gpsts.surrogate.acquisition import Candidates
 from bluesky_gpsts.surrogate.design import space_filling
+from bluesky_gpsts.surrogate.scores import choose_highest, evaluate, get_acquisition
 
 MEAN = np.array([1.0, 3.0, 2.0])
 VARIANCE = np.array([4.0, 1.0, 0.0])
