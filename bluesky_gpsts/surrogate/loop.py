@@ -37,7 +37,10 @@ def measured_data(grid: Grid, ledger: Ledger) -> Data:
 
 
 def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
-    """Bring the model up to date with the ledger; train if one of ``train_at`` was passed."""
+    """Bring the model up to date with the ledger.
+
+    It is trained if one of ``train_at`` was passed, and with the last outcome of the budget.
+    """
     data = measured_data(settings.grid, ledger)
     before, now = len(model), len(data)
     if model.trained or model.training_due or before >= _SCALED:
@@ -45,8 +48,16 @@ def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
     else:
         # Before the first training the scaling of so few outcomes is still moving.
         model.refit(data)
-    if any(before < count <= now for count in settings.train_at):
-        model.train(data, background=settings.background)
+    passed = any(before < count <= now for count in settings.train_at)
+    if passed or (model.trained and model.fit.n < now and _spent(settings, ledger)):
+        # After the last outcome nothing is measured meanwhile, and no other brings the result in.
+        model.train(data, background=settings.background and not _spent(settings, ledger))
+
+
+def _spent(settings: Settings, ledger: Ledger) -> bool:
+    """Whether the budget allows no further point."""
+    taken = len(ledger.measured) + len(ledger.failed)
+    return settings.max_points is not None and taken >= settings.max_points
 
 
 def choose(
