@@ -59,7 +59,7 @@ def spectra_figure(record: RunRecord) -> "Figure":
     curves = record.spectra[name].values
     merits = record.history.values
     axis = record.spectra["bias"].values
-    bias, level = bias_scale(axis), current_scale(merits)
+    bias, level = bias_scale(axis), record.merit_scale(merits)
     signal = conductance_scale(curves) if name == "didv" else current_scale(curves)
     norm = Normalize(*_limits(level.factor * merits))
     # Drawn from low to high, so that the few interesting ones are not buried.
@@ -75,7 +75,7 @@ def spectra_figure(record: RunRecord) -> "Figure":
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     left.add_collection(bundle)
     left.autoscale_view()
-    colour_bar(left, bundle, f"Figure of merit ({level.unit})")
+    colour_bar(left, bundle, level.label("Figure of merit"))
     left.set_title(f"All {len(curves)} spectra" if len(curves) > 1 else "The spectrum")
     chosen = _highlights(merits)
     for number, colour in zip(chosen, (VERMILION, GREEN, BLUE), strict=False):
@@ -135,7 +135,7 @@ def hyperparameters_figure(record: RunRecord) -> "Figure":
     counts = np.arange(1, len(history) + 1)
     variance, length_x, length_y, mean = history.hyperparameters.T
     signal = np.sqrt(variance)
-    level = current_scale(np.concatenate([signal, mean]))
+    level = record.merit_scale(np.concatenate([signal, mean]))
     figure = new_figure(10.4, 3.5)
     left, right = figure.subplots(1, 2)
     marker: dict[str, Any] = {"marker": "o", "ms": 4} if len(history) < 4 else {}
@@ -150,7 +150,7 @@ def hyperparameters_figure(record: RunRecord) -> "Figure":
     right.step(
         counts, level.factor * mean, where="post", color=PURPLE, ls="--", label="mean", **marker
     )
-    right.set(title="Signal", ylabel=f"Prior of the figure of merit ({level.unit})")
+    right.set(title="Signal", ylabel=level.label("Prior of the figure of merit"))
     for axes in (left, right):
         tidy(axes)
         _count_axis(axes, len(history))
@@ -195,11 +195,11 @@ def progress_figure(record: RunRecord) -> "Figure":
             _mark_last(axes, counts[-1], found[-1], f"{found[-1]:.3f}", below=True)
     else:
         found = history.mean_stds()
-        level = current_scale(found)
+        level = record.merit_scale(found)
         # One value alone has no spread, so that what the model expects around it means nothing.
         first = 1 if len(found) > 1 else 0
         axes.plot(counts[first:], level.factor * found[first:], **style)
-        axes.set(title="Uncertainty of the map", ylabel=f"Mean posterior std ({level.unit})")
+        axes.set(title="Uncertainty of the map", ylabel=level.label("Mean posterior std"))
         axes.set_ylim(bottom=0)
         last = level.factor * found[-1]
         _mark_last(axes, counts[-1], last, level.show(found[-1]), below=False)

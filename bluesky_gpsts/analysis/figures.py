@@ -26,7 +26,7 @@ from .style import (
     show_map,
     styled,
 )
-from .units import NM, PM, current_scale
+from .units import NM, PM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,16 +113,16 @@ def map_figure(record: RunRecord) -> "Figure":
         The run has no map.
     """
     mean, std = record.final_maps
-    scale = current_scale(mean)
-    std_scale = current_scale(std)
+    scale = record.merit_scale(mean)
+    std_scale = record.merit_scale(std)
     grid = record.history.grid
     figure = new_figure(10.4, _height(grid, 4.35))
     left, right = figure.subplots(1, 2)
     shown = show_map(left, scale.factor * mean, extent_of(grid), MEAN_MAP)
-    colour_bar(left, shown, f"Posterior mean ({scale.unit})")
+    colour_bar(left, shown, scale.label("Posterior mean"))
     left.set_title("Figure of merit")
     shown = show_map(right, std_scale.factor * std, extent_of(grid), STD_MAP)
-    colour_bar(right, shown, f"Posterior standard deviation ({std_scale.unit})")
+    colour_bar(right, shown, std_scale.label("Posterior standard deviation"))
     right.set_title("Uncertainty")
     for axes in (left, right):
         _dots(axes, record, grid)
@@ -155,7 +155,7 @@ def truth_figure(record: RunRecord) -> "Figure":
             "recorded samples have one."
         )
     mean, _ = record.final_maps
-    scale = current_scale(record.truth)
+    scale = record.merit_scale(record.truth)
     truth, mean = scale.factor * record.truth, scale.factor * mean
     low, high = (float(v) for v in np.nanpercentile(np.stack([truth, mean]), (0.2, 99.8)))
     difference = mean - truth
@@ -170,7 +170,7 @@ def truth_figure(record: RunRecord) -> "Figure":
     )
     for axes, (title, image, cmap, limits, what) in zip(panels, parts, strict=True):
         shown = show_map(axes, image, extent_of(grid), cmap, limits=limits)
-        colour_bar(axes, shown, f"{what} ({scale.unit})")
+        colour_bar(axes, shown, scale.label(what))
         axes.set_title(title)
         _label(axes, grid)
     _dots(panels[1], record, grid)

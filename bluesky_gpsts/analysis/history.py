@@ -50,6 +50,9 @@ class MapHistory:
         Whether the hyperparameters had been trained by then.
     structures : tuple of str
         What structure the model used, as its decisions record it; "" for none.
+    images : ndarray or None
+        The topograph (ny, nx) or the maps of the library (K, ny, nx) that such a structure is
+        made of.
     """
 
     grid: Grid
@@ -62,6 +65,7 @@ class MapHistory:
     default_noise: FloatArray
     trained: npt.NDArray[np.bool_]
     structures: tuple[str, ...]
+    images: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -115,6 +119,7 @@ class MapHistory:
                 self.hyperparameters[k - 1],
                 self.kernel,
                 self.structures[k - 1],
+                self.images,
             )
 
     def correlations(self, truth: npt.ArrayLike) -> FloatArray:
@@ -231,7 +236,11 @@ class MapHistory:
 
 
 def build_history(
-    start: Mapping[str, Any], spectra: "xr.Dataset", decisions: "xr.Dataset"
+    start: Mapping[str, Any],
+    spectra: "xr.Dataset",
+    decisions: "xr.Dataset",
+    images: FloatArray | None = None,
+    final: Mapping[str, Any] | None = None,
 ) -> MapHistory:
     """Put together what the maps of a run depend on.
 
@@ -241,6 +250,10 @@ def build_history(
         The start document.
     spectra, decisions : xarray.Dataset
         As `bluesky_gpsts.catalog.spectra` and `decisions` return them.
+    images : ndarray, optional
+        As `bluesky_gpsts.catalog.structure_images` returns them.
+    final : mapping, optional
+        As `bluesky_gpsts.catalog.final_model` returns it.
 
     Returns
     -------
@@ -265,19 +278,31 @@ def build_history(
     x, y = spectra["x"].values, spectra["y"].values
     valid = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
     kernel = str(start.get("kernel", "matern-5/2"))
-    models = _models(grid, values, valid, decisions)
-    return MapHistory(grid, kernel, x, y, values, variances, *models)
+    models = _models(grid, values, valid, decisions, final or {})
+    return MapHistory(grid, kernel, x, y, values, variances, *models, images)
 
 
 def _models(
-    grid: Grid, values: FloatArray, valid: npt.NDArray[np.bool_], decisions: "xr.Dataset"
+    grid: Grid,
+    values: FloatArray,
+    valid: npt.NDArray[np.bool_],
+    decisions: "xr.Dataset",
+    final: Mapping[str, Any],
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_], tuple[str, ...]]:
     """Hyperparameters, default noise, whether trained, and structure after k spectra.
 
     The decision with n_data = k, the next one, recorded them. Where there is none (the end of a
-    run, a batch of initial points), those of the latest decision before are the best known.
+    run that was broken off, a batch of initial points), those of the latest decision before are
+    the best known.
     """
     known = _recorded(decisions)
+    if final and np.isfinite(final["hyperparameters"]).all():
+        known[int(final["n_data"])] = (
+            np.asarray(final["hyperparameters"], dtype=float),
+            float(final["default_noise_variance"]),
+            bool(final["trained"]),
+            str(final["structure"]),
+        )
     vectors = np.full((len(values), 4), np.nan)
     noise = np.full(len(values), np.nan)
     trained = np.zeros(len(values), dtype=bool)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bluesky_gpsts.catalog import decisions as read_decisions
+from bluesky_gpsts.catalog import final_model, structure_images
 from bluesky_gpsts.catalog import spectra as read_spectra
 
 from .history import MapHistory, build_history
@@ -32,7 +33,13 @@ def history_of(run: Any) -> MapHistory:
     CatalogError
         The start document does not say which column is which.
     """
-    return build_history(run.metadata["start"], read_spectra(run), read_decisions(run))
+    return build_history(
+        run.metadata["start"],
+        read_spectra(run),
+        read_decisions(run),
+        structure_images(run),
+        final_model(run),
+    )
 
 
 def maps_after(run: Any, k: int) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .curves import cycle_parts
 from .record import RunRecord
-from .units import NM, bias_scale, current_scale, duration, quantity, time_scale
+from .units import NM, bias_scale, duration, quantity, time_scale
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def _tiles(record: RunRecord) -> str:
         tiles.append(("correlation with the truth", f"{correlation:.3f}"))
     if record.has_map:
         _, std = record.final_maps
-        tiles.append(("mean posterior std", current_scale(std).show(float(std.mean()))))
+        tiles.append(("mean posterior std", record.merit_scale(std).show(float(std.mean()))))
         largest = float(np.nanmax(record.history.values))
-        tiles.append(("largest figure of merit", current_scale(largest).show(largest)))
+        tiles.append(("largest figure of merit", record.merit_scale(largest).show(largest)))
     tiles.append(("duration", duration(record.seconds)))
     parts = cycle_parts(record)
     if parts:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bluesky_gpsts.catalog import CatalogError
+from bluesky_gpsts.catalog import CatalogError, final_model, structure_images
 from bluesky_gpsts.catalog import decisions as read_decisions
 from bluesky_gpsts.catalog import spectra as read_spectra
 from bluesky_gpsts.catalog import survey as read_survey
@@ -16,6 +16,7 @@ from bluesky_gpsts.catalog import truth as read_truth
 
 from .errors import AnalysisError
 from .history import MapHistory, build_history
+from .units import Scale, merit_scale
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -108,6 +109,10 @@ class RunRecord:
             return np.full(self.n_spectra, np.nan)
         return self.history.correlations(self.truth)
 
+    def merit_scale(self, values: npt.ArrayLike) -> Scale:
+        """Choose the scale to show figures of merit (or their deviations) in."""
+        return merit_scale(values, str(self.start.get("merit_unit", "A")))
+
     @property
     def n_initial(self) -> int:
         """Number of spectra at points of the initial design."""
@@ -156,7 +161,7 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         ) from error
     start, stop = dict(run.metadata["start"]), dict(run.metadata.get("stop") or {})
     spectra, decisions = read_spectra(run), read_decisions(run)
-    history = build_history(start, spectra, decisions)
+    history = build_history(start, spectra, decisions, structure_images(run), final_model(run))
     remarks = []
     image = None
     if start.get("survey"):

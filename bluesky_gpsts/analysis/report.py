@@ -15,7 +15,6 @@ from .errors import AnalysisError
 from .page import Picture, page
 from .record import RunRecord, read_record
 from .style import png
-from .units import current_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +166,7 @@ def _agreement(record: RunRecord) -> str:
     assert record.truth is not None
     mean, _ = record.final_maps
     error = float(np.sqrt(np.nanmean((mean - record.truth) ** 2)))
-    return f"The root mean square of the difference is {current_scale(error).show(error)}."
+    return f"The root mean square of the difference is {record.merit_scale(error).show(error)}."
 
 
 def _cannot_write(folder: Path, error: OSError) -> AnalysisError:

@@ -29,7 +29,11 @@ class Scale:
 
     def show(self, value: float, digits: int = 3) -> str:
         """Write an SI value in this unit, with so many significant digits."""
-        return f"{_significant(self.factor * value, digits)} {self.unit}"
+        return f"{_significant(self.factor * value, digits)} {self.unit}".rstrip()
+
+    def label(self, what: str) -> str:
+        """Write what an axis shows, with the unit if there is one."""
+        return f"{what} ({self.unit})" if self.unit else what
 
 
 NM = Scale(1e9, "nm")
@@ -39,6 +43,11 @@ PM = Scale(1e12, "pm")
 def current_scale(values: npt.ArrayLike) -> Scale:
     """Choose fA, pA, nA or µA for currents (A)."""
     return _choose(values, ((1e-13, 1e15, "fA"), (1e-8, 1e12, "pA"), (1e-5, 1e9, "nA")), "µA", 1e6)
+
+
+def merit_scale(values: npt.ArrayLike, unit: str) -> Scale:
+    """Choose the scale of figures of merit: as for currents where their unit is the ampere."""
+    return current_scale(values) if unit == "A" else Scale(1.0, unit)
 
 
 def conductance_scale(values: npt.ArrayLike) -> Scale:

@@ -37,10 +37,11 @@ class Problem:
         truth = truth_of("small vacancy", 0, side)
         rng = np.random.default_rng(41)
         self.grid: Grid = truth.grid
-        # More outcomes than a small grid has pixels lie between them.
-        self.unit: FloatArray = rng.random((_MOST, 2)) - 0.5
-        nearest = self.grid.nearest(self.unit)
-        values = truth.values.ravel()[nearest]
+        # As in a run, spectra are taken at candidates; a small grid is gone through again.
+        order = rng.permutation(self.grid.size)
+        indices = np.resize(order, _MOST)
+        self.unit: FloatArray = self.grid.unit[indices]
+        values = truth.values.ravel()[indices]
         self.values: FloatArray = (values - values.mean()) / values.std()
         self.values += np.sqrt(NOISE) * rng.standard_normal(_MOST)
 

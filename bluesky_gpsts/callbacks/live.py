@@ -45,6 +45,7 @@ class _Run:
     hyperparameters: FloatArray | None = None
     default_noise: float = np.nan
     structure: str = ""
+    images: FloatArray | None = None
 
     def take_spectrum(self, number: int, data: Mapping[str, Any]) -> None:
         """Note a spectrum; one taken again after a pause replaces the first."""
@@ -69,6 +70,7 @@ class _Run:
         of = f" of {budget}" if budget is not None else ""
         sample = str(self.start.get("sample") or "gp_sts").replace("$", r"\$")
         return Snapshot(
+            in_ampere=self.start.get("merit_unit", "A") == "A",
             title=f"{sample}: {len(table)}{of} spectra",
             grid=self.grid,
             kernel=str(self.start.get("kernel", "matern-5/2")),
@@ -83,6 +85,7 @@ class _Run:
             hyperparameters=self.hyperparameters,
             default_noise=self.default_noise,
             structure=self.structure,
+            images=self.images,
         )
 
 
@@ -168,6 +171,11 @@ class LiveMap(QtAwareCallback):
                     run.hyperparameters = vector
                     run.default_noise = float(doc["data"].get("default_noise_variance", np.nan))
                     run.structure = str(doc["data"].get("structure", ""))
+        elif run is not None and stream == "structure":
+            # Such a prior is known at the candidates and nowhere else, so there is no preview.
+            with self._lock:
+                run.images = np.asarray(doc["data"]["structure_images"], dtype=float)
+                run.grid = Grid.from_metadata({**run.start["frame"], **run.start["grid"]})
         elif self._pending_survey is not None:
             self._take_survey(doc["data"])
         return doc

@@ -19,7 +19,7 @@ PREVIEW = 64
 """Pixels of the preview along the longer side of the frame."""
 
 _RELATIVE_NOISE = 0.03
-_NM, _PA, _PS = 1e9, 1e12, 1e12
+_NM, _PS = 1e9, 1e12
 _INK, _BLUE, _FAINT, _WINDOW = "#22272e", "#0072B2", "#9aa4af", "#E69F00"
 
 
@@ -67,6 +67,10 @@ class Snapshot:
         Noise variance (A^2) that went with them, for outcomes without one; NaN if not recorded.
     structure : str
         Structure that the model used, as the decision records it; "" for none.
+    images : ndarray or None
+        Topograph (ny, nx) or maps (K, ny, nx) that the structure is made of.
+    in_ampere : bool
+        Whether figures of merit are currents (A), or of a unit that is not known here.
     """
 
     title: str
@@ -83,6 +87,13 @@ class Snapshot:
     hyperparameters: FloatArray | None
     default_noise: float
     structure: str = ""
+    images: FloatArray | None = None
+    in_ampere: bool = True
+
+    @property
+    def scale(self) -> tuple[float, str]:
+        """Factor and unit to show figures of merit in."""
+        return (1e12, " (pA)") if self.in_ampere else (1.0, "")
 
     def maps(self) -> tuple[FloatArray, FloatArray] | None:
         """Posterior mean and standard deviation (A) on the preview; None while undefined."""
@@ -102,6 +113,7 @@ class Snapshot:
             self.hyperparameters,
             self.kernel,
             self.structure,
+            self.images,
         )
 
 
@@ -154,8 +166,8 @@ class Panels:
         self._maps = [
             self._map(axes, first.grid, title, cmap)
             for axes, title, cmap in (
-                (mean, "Posterior mean (pA)", "viridis"),
-                (std, "Posterior std (pA)", "cividis"),
+                (mean, f"Posterior mean{first.scale[1]}", "viridis"),
+                (std, f"Posterior std{first.scale[1]}", "cividis"),
             )
         ]
         self._earlier = LineCollection([], colors=_FAINT, linewidths=0.6, alpha=0.4)
@@ -192,8 +204,9 @@ class Panels:
         own = _places(snapshot.grid, points)
         for (image, dots, note), values in zip(self._maps, maps, strict=True):
             note.set_visible(False)
-            image.set_data(_PA * values)
-            image.set_clim(_PA * float(values.min()), _PA * float(values.max()))
+            factor = snapshot.scale[0]
+            image.set_data(factor * values)
+            image.set_clim(factor * float(values.min()), factor * float(values.max()))
             dots.set_offsets(own)
 
     def settle(self) -> None:
@@ -229,7 +242,9 @@ class Panels:
         self._spectrum.set_xlim(float(bias.min()), float(bias.max()))
         self._spectrum.set_ylim(low - margin, high + margin)
         number = len(snapshot.values)
-        latest = f": {_PA * snapshot.values[-1]:.3g} pA" if len(snapshot.values) else ""
+        factor, unit = snapshot.scale
+        shown = f"{factor * snapshot.values[-1]:.3g}" if number else ""
+        latest = f": {shown}{unit.replace('(', '').replace(')', '')}" if number else ""
         self._spectrum.set_title(f"Spectrum {number}{latest}", fontsize=9)
 
 

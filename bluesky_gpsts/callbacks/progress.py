@@ -56,6 +56,7 @@ class Progress(CallbackBase):
         self._display = _Bar(total, file) if terminal else _Lines(total, file, self._clock)
         self._uid = str(doc["uid"])
         self._streams = {}
+        self._display.in_ampere = doc.get("merit_unit", "A") == "A"
         self._merit_key = doc.get("columns", {}).get("figure_of_merit", "figure_of_merit")
 
     def descriptor(self, doc: Mapping[str, Any]) -> None:
@@ -92,12 +93,13 @@ class _Bar:
         from tqdm import tqdm
 
         self.std = math.nan
+        self.in_ampere = True
         self._bar: tqdm[Any] = tqdm(
             total=total, desc="spectra", file=file, bar_format=_BAR, dynamic_ncols=True, leave=True
         )
 
     def count(self, number: int, merit: float) -> None:
-        self._bar.set_postfix_str(_latest(merit, self.std), refresh=False)
+        self._bar.set_postfix_str(_latest(merit, self.std, self.in_ampere), refresh=False)
         self._bar.update(number - self._bar.n)
 
     def close(self) -> None:
@@ -111,6 +113,7 @@ class _Lines:
 
     def __init__(self, total: int, file: TextIO, clock: Callable[[], float]) -> None:
         self.std = math.nan
+        self.in_ampere = True
         self._total, self._file, self._clock = max(total, 1), file, clock
         self._begin = clock()
         self._tenth = 0
@@ -134,18 +137,19 @@ class _Lines:
         self._printed = number
         self._file.write(
             f"spectra {number}/{total} ({100 * number // total} %), {_time(seconds)} left"
-            f"{_separated(_latest(self._merit, self.std))}\n"
+            f"{_separated(_latest(self._merit, self.std, self.in_ampere))}\n"
         )
         self._file.flush()
 
 
-def _latest(merit: float, std: float) -> str:
-    """Figure of merit (A) of the last spectrum and posterior std (A), as people read them."""
+def _latest(merit: float, std: float, in_ampere: bool) -> str:
+    """Figure of merit of the last spectrum and posterior std, as people read them."""
+    factor, unit = (1e12, " pA") if in_ampere else (1.0, "")
     parts = []
     if math.isfinite(merit):
-        parts.append(f"latest {1e12 * merit:.3g} pA")
+        parts.append(f"latest {factor * merit:.3g}{unit}")
     if math.isfinite(std):
-        parts.append(f"std {1e12 * std:.2g} pA")
+        parts.append(f"std {factor * std:.2g}{unit}")
     return ", ".join(parts)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .errors import CatalogError, JournalError
     from .journal import Journal, read_records
     from .open import Catalog, open_catalog
-    from .read import decisions, find, spectra, stream, survey, truth
+    from .read import decisions, final_model, find, spectra, stream, structure_images, survey, truth
     from .runs import Outcome
 
 __all__ = [
@@ -23,11 +23,13 @@ __all__ = [
     "JournalError",
     "Outcome",
     "decisions",
+    "final_model",
     "find",
     "open_catalog",
     "read_records",
     "spectra",
     "stream",
+    "structure_images",
     "survey",
     "sync",
     "truth",
@@ -40,7 +42,16 @@ _HOMES = {
     "errors": ("CatalogError", "JournalError"),
     "journal": ("Journal", "read_records"),
     "open": ("Catalog", "open_catalog"),
-    "read": ("decisions", "find", "spectra", "stream", "survey", "truth"),
+    "read": (
+        "decisions",
+        "final_model",
+        "find",
+        "spectra",
+        "stream",
+        "structure_images",
+        "survey",
+        "truth",
+    ),
     "runs": ("Outcome",),
 }
 

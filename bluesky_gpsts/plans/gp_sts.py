@@ -1,5 +1,6 @@
 """Autonomous tunnelling spectroscopy: a Gaussian process chooses where to take each spectrum."""
 
+import math
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,20 @@ from bluesky_gpsts.plans.checks import (
     require_positive,
     require_seed,
 )
-from bluesky_gpsts.plans.merit import check_window, figure_of_merit
-from bluesky_gpsts.plans.records import DecisionRecord, MeritRecord
+from bluesky_gpsts.plans.knowledge import known_prior, known_structure
+from bluesky_gpsts.plans.merit import Merit, check_window, judge, own_merit
+from bluesky_gpsts.plans.naming import known_classifier, record_classes
+from bluesky_gpsts.plans.recording import record_decision, record_map
+from bluesky_gpsts.plans.records import ClassRecord, DecisionRecord, MeritRecord, StructureRecord
 from bluesky_gpsts.plans.stubs import in_run, off_loop, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
 
 __all__ = ["gp_sts"]
+
+# So many useless spectra in a row are no accident: something is wrong with the instrument.
+_FAILURES = 5
+# Seconds to wait at the end for classes that are still missing.
+_PATIENCE = 10.0
 
 
 def gp_sts(
@@ -41,6 +50,11 @@ def gp_sts(
     cost: Optional[str] = None,  # noqa: UP045 - the queue server shows it as optional
     target_std: Optional[float] = None,  # noqa: UP045
     target_correlation: Optional[float] = None,  # noqa: UP045
+    structure: Any = None,
+    prior: Optional[dict] = None,  # noqa: UP045
+    components: int = 0,
+    merit: str = "",
+    classifier: Any = None,
     settle: float = 0.5,
     settling: float = 4e-3,
     integration: float = 20e-3,
@@ -87,6 +101,23 @@ def gp_sts(
         Stop when the mean posterior standard deviation is below this fraction of the map's range.
     target_correlation : float
         Stop when the map's estimated correlation with the truth reaches this.
+    structure : dict or object
+        What the survey image tells: a `Symmetry`, `Lattice`, `Topograph` or `Library` of
+        `bluesky_gpsts.surrogate`, or what its ``to_json`` returns, such as
+        ``{"structure": "symmetry", "kind": "C3", "center": [1e-9, 0.0]}`` in metres.
+    prior : dict
+        Prior on the hyperparameters: fields of `bluesky_gpsts.surrogate.Prior`, as
+        `bluesky_gpsts.analysis.learned_prior` gives them for earlier runs.
+    components : int
+        Principal components of whole spectra to model beside the figure of merit, at most; the
+        points then serve the map at every bias.
+    merit : str
+        A figure of merit of your own as "module:function" of bias (V) and dI/dV (A/V), which
+        returns a number, or a number and its variance; the window's integral unless given.
+    classifier : str or object
+        Name of a model that names each spectrum ("default"; ``gpsts models`` lists them), or a
+        `bluesky_gpsts.callbacks.Classify`. What it finds goes into the stream ``classes`` and to
+        the acquisition function "class"; whatever it does, the run goes on.
     settle : float
         Seconds for the feedback to settle at a new point, before it is held.
     settling : float
@@ -117,7 +148,7 @@ def gp_sts(
         If an argument is out of range, or the frame or the sweep outside what the instrument
         allows; the tip has not moved and nothing was written then.
     """
-    from bluesky_gpsts.surrogate import Grid, MapOptimizer
+    from bluesky_gpsts.surrogate import Grid, MapOptimizer, Settings, images_of
 
     require_seed(seed)
     require_count("n_spectra", n_spectra, 1)
@@ -129,6 +160,9 @@ def gp_sts(
     for bias in bias_range:
         limits.check_bias(bias)
     check_window(window, bias_range, n_points)
+    require_count("components", components, 0)
+    own = own_merit(merit) if merit else None
+    namer = known_classifier(classifier)
     require_positive("integration", integration, "s")
     require_positive("settle", settle, "s")
     require_positive("settling", settling, "s", or_zero=True)
@@ -151,8 +185,14 @@ def gp_sts(
             target_std=target_std,
             target_correlation=target_correlation,
             cost=cost,
+            structure=known_structure(structure),
+            prior=known_prior(prior),
+            components=components,
         )
     require_optimizer(optimizer)
+    settings = getattr(optimizer, "settings", None)
+    known = getattr(settings, "structure", None)
+    images = images_of(known)
     arguments = {
         "n_spectra": n_spectra,
         "window": list(window),
@@ -165,6 +205,11 @@ def gp_sts(
         "cost": cost,
         "target_std": target_std,
         "target_correlation": target_correlation,
+        "structure": None if known is None else known.describe(),
+        "prior": prior,
+        "components": components,
+        "merit": merit,
+        "classifier": None if namer is None else namer.metadata["model"],
         "settle": settle,
         "settling": settling,
         "integration": integration,
@@ -174,8 +219,18 @@ def gp_sts(
         "optimizer": type(optimizer).__name__,
     }
     sts, tip = stm.spectroscopy, stm.tip
-    merit = MeritRecord(name="merit")
+    judged = MeritRecord(name="merit")
     decision = DecisionRecord(name="decision")
+    if own is not None:
+        # Its unit is not known here.
+        for signal in (
+            judged.figure_of_merit,
+            judged.figure_of_merit_variance,
+            decision.posterior_mean,
+            decision.posterior_std,
+            decision.default_noise_variance,
+        ):
+            signal.units = ""
     metadata = {
         "plan_name": "gp_sts",
         "plan_args": arguments,
@@ -190,6 +245,9 @@ def gp_sts(
         "bias_range": list(bias_range),
         "n_points": n_points,
         "budget": n_spectra,
+        "optimizer": settings.describe() if isinstance(settings, Settings) else {},
+        **({} if namer is None else {"classifier": namer.metadata}),
+        "merit_unit": "" if own else "A",
         "acquisition": acquisition,
         "kernel": kernel,
         "columns": {
@@ -203,12 +261,14 @@ def gp_sts(
             "piezo_x": tip.piezo_x.name,
             "piezo_y": tip.piezo_y.name,
             "z": stm.z_controller.z.name,
-            "figure_of_merit": merit.figure_of_merit.name,
-            "figure_of_merit_variance": merit.figure_of_merit_variance.name,
+            "figure_of_merit": judged.figure_of_merit.name,
+            "figure_of_merit_variance": judged.figure_of_merit_variance.name,
         },
         "hints": {"dimensions": [([tip.x.name, tip.y.name], "primary")]},
         **(md or {}),
     }
+    class_record = ClassRecord(name="class")
+    points: list[Any] = []
     # One worker: the optimizer is not made for two threads at a time.
     executor = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
 
@@ -216,7 +276,17 @@ def gp_sts(
         stop, reason = optimizer.should_stop()
         return (None, reason or "") if stop else (dict(optimizer.suggest(1)[0]), "")
 
-    def learn(outcome: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    def learn(
+        point: dict[str, Any], found: Merit, spectrum: np.ndarray
+    ) -> tuple[dict[str, Any] | None, str]:
+        if found.failure:
+            optimizer.register_failures([point])
+            return next_point()
+        outcome = {"_id": point["_id"], "figure_of_merit": found.value}
+        if math.isfinite(found.variance):
+            outcome["figure_of_merit_variance"] = found.variance
+        if components:
+            outcome["spectrum"] = spectrum
         optimizer.ingest([outcome])
         return next_point()
 
@@ -241,21 +311,27 @@ def gp_sts(
             yield from bps.mv(stm.lock_in.on, 1)
         sts.check()
 
-    def settings() -> Generator[Msg, Any, None]:
+    def baseline() -> Generator[Msg, Any, None]:
         yield from bps.create(name="baseline")
         for device in (stm, *stm.settings()):
             yield from bps.read(device)
         yield from bps.save()
 
     def loop() -> Generator[Msg, Any, str]:
-        yield from settings()
+        yield from baseline()
+        if images is not None:
+            record = StructureRecord(name="structure")
+            yield from bps.mv(record.structure_images, np.asarray(images))
+            yield from bps.create(name="structure")
+            yield from bps.read(record)
+            yield from bps.save()
         yield from bps.checkpoint()
         begin = time.monotonic()
         point, reason = yield from off_loop(executor, next_point)
         # The choice of the first point counts to the first spectrum, later ones to the spectrum
         # that they follow: the parts of a cycle then add up.
         deciding = time.monotonic() - begin
-        taken = 0
+        taken = failures = failed = 0
         yield from bps.checkpoint()
         while point is not None and taken < n_spectra:
             start = time.monotonic()
@@ -264,24 +340,32 @@ def gp_sts(
             instrument = time.monotonic() - start
             bias = yield from bps.rd(sts.bias)
             didv = yield from bps.rd(sts.didv)
-            value, variance = figure_of_merit(np.asarray(bias), np.asarray(didv), window)
+            found = judge(np.asarray(bias), np.asarray(didv), window, own, components > 0)
+            if found.failure and not hasattr(optimizer, "register_failures"):
+                raise ValueError(
+                    f"spectrum {taken + 1} cannot be used: {found.failure}; the optimizer, a "
+                    f"{type(optimizer).__name__}, has no register_failures to go on without it"
+                )
+            failures = failures + 1 if found.failure else 0
+            failed += bool(found.failure)
             yield from bps.mv(
-                merit.figure_of_merit, value, merit.figure_of_merit_variance, variance
+                judged.figure_of_merit,
+                found.value,
+                judged.figure_of_merit_variance,
+                found.variance,
             )
             yield from bps.create(name="primary")
-            for device in (sts, tip, stm.z_controller, merit):
+            for device in (sts, tip, stm.z_controller, judged):
                 yield from bps.read(device)
             yield from bps.save()
             taken += 1
+            points.append(point["_id"])
             yield from bps.checkpoint()
-            yield from _record(decision, optimizer, point, taken)
-            outcome = {
-                "_id": point["_id"],
-                "figure_of_merit": value,
-                "figure_of_merit_variance": variance,
-            }
+            yield from record_decision(decision, optimizer, point, taken)
+            yield from bps.mv(decision.failure, found.failure)
             before = time.monotonic()
-            point, reason = yield from off_loop(executor, partial(learn, outcome))
+            spectrum = np.asarray(didv)
+            point, reason = yield from off_loop(executor, partial(learn, point, found, spectrum))
             now = time.monotonic()
             yield from bps.mv(
                 decision.seconds_deciding,
@@ -295,45 +379,28 @@ def gp_sts(
             yield from bps.create(name="decisions")
             yield from bps.read(decision)
             yield from bps.save()
-            # Directly after the event, so that going back never repeats it.
+            if namer is not None:
+                yield from record_classes(class_record, namer, optimizer, points)
+            # Directly after the events, so that going back never repeats them.
             yield from bps.checkpoint()
-        yield from settings()
+            if failures == _FAILURES:
+                raise RuntimeError(
+                    f"{failures} spectra in a row cannot be used, the last because "
+                    f"{found.failure}; look at the spectra of this run and at the instrument"
+                )
+        if namer is not None:
+            yield from off_loop(executor, partial(namer.finish, _PATIENCE))
+            yield from record_classes(class_record, namer, optimizer, points)
+        if taken > failed and hasattr(optimizer, "map_record"):
+            yield from record_map(optimizer)
+        yield from baseline()
         return reason or f"{taken} spectra were taken"
 
     def closed() -> Generator[Msg, Any, None]:
         executor.shutdown(wait=False)
+        if isinstance(classifier, str) and namer is not None:
+            namer.close()
         yield from bps.null()
 
-    return (yield from bpp.finalize_wrapper(staged(), closed()))
-
-
-def _record(
-    decision: DecisionRecord, optimizer: Any, point: dict[str, Any], number: int
-) -> Generator[Msg, Any, None]:
-    """Put why `point` was chosen into the record, as far as the optimizer tells."""
-    yield from bps.mv(
-        decision.decision_id,
-        float(number),
-        decision.primary_seq_num,
-        float(number),
-        decision.x,
-        float(point["x"]),
-        decision.y,
-        float(point["y"]),
-    )
-    explain = getattr(optimizer, "explain", None)
-    if explain is None:
-        yield from bps.mv(decision.reason, type(optimizer).__name__)
-        return
-    why = explain(point["_id"])
-    for name in (
-        "acquisition_value",
-        "posterior_mean",
-        "posterior_std",
-        "default_noise_variance",
-        "n_data",
-        "trained",
-    ):
-        yield from bps.mv(getattr(decision, name), float(getattr(why, name)))
-    yield from bps.mv(decision.hyperparameters, np.asarray(why.hyperparameters, dtype=float))
-    yield from bps.mv(decision.reason, why.reason, decision.structure, why.structure)
+    whole = staged() if namer is None else bpp.subs_wrapper(staged(), {"all": [namer]})
+    return (yield from bpp.finalize_wrapper(whole, closed()))

@@ -1,9 +1,35 @@
 """The figure of merit: what the Gaussian process learns of a spectrum."""
 
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_window", "figure_of_merit"]
+__all__ = ["Merit", "check_window", "figure_of_merit", "judge", "own_merit"]
+
+
+@dataclass(frozen=True)
+class Merit:
+    """What a spectrum is worth.
+
+    Attributes
+    ----------
+    value : float
+        Figure of merit: the integral over the window (A), or what the function of the user's own
+        returns, in its unit. NaN if there is none.
+    variance : float
+        Variance of its noise, in that unit squared; NaN if not known.
+    failure : str
+        Why the spectrum has no figure of merit; empty if it has one.
+    """
+
+    value: float
+    variance: float
+    failure: str = ""
 
 
 _FEWEST = 4
@@ -91,3 +117,78 @@ def figure_of_merit(
     value = float(np.trapezoid(values, dx=step))
     second = values[2:] - 2 * values[1:-1] + values[:-2]
     return value, float(np.mean(second**2) / 6.0 * count * step**2)
+
+
+def own_merit(name: str) -> Callable[..., Any]:
+    """Import a figure of merit of the user's own.
+
+    Parameters
+    ----------
+    name : str
+        ``"module:function"``. The function gets bias (V) and dI/dV (A/V), each of shape (n,), and
+        returns a number, or a number and the variance of its noise.
+
+    Raises
+    ------
+    ValueError
+        If there is no such function.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:
+        raise ValueError(
+            f"the figure of merit {name!r} cannot be had ({type(error).__name__}: {error}); give "
+            "'module:function' of a module that can be imported, or nothing for the window"
+        ) from error
+    if not callable(found):
+        raise ValueError(f"the figure of merit {name!r} is {found!r}, not a function")
+    return found
+
+
+def judge(
+    bias: NDArray[np.float64],
+    didv: NDArray[np.float64],
+    window: tuple[float, float],
+    own: Callable[..., Any] | None = None,
+    whole: bool = False,
+) -> Merit:
+    """Figure of merit of a spectrum, or why it has none; nothing is raised.
+
+    Parameters
+    ----------
+    bias, didv : (n,) arrays
+        Bias (V) and dI/dV (A/V).
+    window : (float, float)
+        Window (V) of the integral.
+    own : callable, optional
+        See `own_merit`; it takes the place of the integral.
+    whole : bool
+        Whether every point of the spectrum has to be finite.
+    """
+    bad = int(np.count_nonzero(~np.isfinite(didv)))
+    if whole and bad:
+        return _failed(f"the spectrum has {bad} of {len(didv)} values that are not finite")
+    if own is None:
+        try:
+            return Merit(*figure_of_merit(bias, didv, window))
+        except ValueError as error:
+            return _failed(str(error))
+    name = getattr(own, "__name__", repr(own))
+    try:
+        answer = np.atleast_1d(np.asarray(own(bias, didv), dtype=float))
+    except Exception as error:
+        return _failed(f"the figure of merit {name} raised {type(error).__name__}: {error}")
+    if answer.shape not in ((1,), (2,)) or not math.isfinite(answer[0]):
+        return _failed(
+            f"the figure of merit {name} returned {answer.tolist()}; it must return a finite "
+            "number, or a number and its variance"
+        )
+    variance = float(answer[1]) if len(answer) == 2 else math.nan
+    if variance < 0 or math.isinf(variance):
+        return _failed(f"the figure of merit {name} returned the variance {variance:g}")
+    return Merit(float(answer[0]), variance)
+
+
+def _failed(why: str) -> Merit:
+    return Merit(math.nan, math.nan, why)

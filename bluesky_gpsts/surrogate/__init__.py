@@ -7,8 +7,17 @@ from .optimizer import MapOptimizer
 from .records import Decision
 from .replay import posterior_maps
 from .scaling import noise_variances
+from .settings import Settings
 from .spectra import spectral_cube
-from .structures import Lattice, Library, Structure, Symmetry, Topograph
+from .structures import (
+    Lattice,
+    Library,
+    Structure,
+    Symmetry,
+    Topograph,
+    images_of,
+    structure_from_json,
+)
 from .training import Prior
 
 __all__ = [
@@ -24,10 +33,13 @@ __all__ = [
     "Library",
     "MapOptimizer",
     "Prior",
+    "Settings",
     "Structure",
     "Symmetry",
     "Topograph",
+    "images_of",
     "noise_variances",
     "posterior_maps",
     "spectral_cube",
+    "structure_from_json",
 ]

@@ -18,6 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _BLOCK = 64
 _CHUNK = 512
+_SOLVED = 128
 
 
 class CandidateCache:
@@ -37,6 +38,9 @@ class CandidateCache:
         Those of the kernel; the fourth, the prior mean, is ignored.
     variance_function : callable
         Its value at a position with itself, see `Kernel.variance`.
+    outputs : int
+        Number of outcomes of a point, which share the covariance. The first is the one that
+        `mean`, `at` and `leave_one_out` are about.
     """
 
     def __init__(
@@ -45,8 +49,10 @@ class CandidateCache:
         kernel_function: KernelFunction,
         hyperparameters: FloatArray,
         variance_function: Callable[[FloatArray, FloatArray], FloatArray] = constant_variance,
+        outputs: int = 1,
     ) -> None:
-        self._candidates = candidates
+        # Kernels work along x and along y; each is one stretch of memory.
+        self._candidates = np.asfortranarray(candidates)
         self._kernel = kernel_function
         self._variance_of = variance_function
         self._hyperparameters = np.concatenate([hyperparameters[:3], [0.0], hyperparameters[4:]])
@@ -55,10 +61,11 @@ class CandidateCache:
         self._factor = np.empty((0, 0))
         # Rows of V in blocks: growing them copies nothing.
         self._blocks: list[FloatArray] = []
-        self._white_y = np.empty(0)
+        self._noise = np.empty(0)
+        self._white_y = np.empty((0, outputs))
         self._white_one = np.empty(0)
         # V^T L^-1 y and V^T L^-1 1: with both, a new prior mean costs one pass over M values.
-        self._from_y = np.zeros(len(candidates))
+        self._from_y = np.zeros((outputs, len(candidates)))
         self._from_one = np.zeros(len(candidates))
         self.prior_variance = variance_function(candidates, self._hyperparameters)
         self._variance = self.prior_variance.copy()
@@ -67,42 +74,72 @@ class CandidateCache:
         return self._n
 
     @property
+    def outputs(self) -> int:
+        """Number of outcomes of a point."""
+        return len(self._from_y)
+
+    @property
+    def prior_means(self) -> FloatArray:
+        """The GLS estimates of the constant means; 0 without data: shape (outputs,)."""
+        one = self._white_one[: self._n]
+        if not self._n:
+            return np.zeros(self.outputs)
+        return np.asarray(one @ self._white_y[: self._n] / (one @ one))
+
+    @property
     def prior_mean(self) -> float:
         """The GLS estimate of the constant mean; 0 without data."""
-        one = self._white_one[: self._n]
-        return float(one @ self._white_y[: self._n] / (one @ one)) if self._n else 0.0
+        return float(self.prior_means[0])
 
     @property
     def mean(self) -> FloatArray:
         """Posterior mean at the candidates: shape (M,), unit of the outcomes."""
-        return self._from_y + self.prior_mean * (1.0 - self._from_one)
+        return self._from_y[0] + self.prior_mean * (1.0 - self._from_one)
+
+    @property
+    def means(self) -> FloatArray:
+        """Posterior mean of every outcome at the candidates: shape (outputs, M)."""
+        return self._from_y + self.prior_means[:, None] * (1.0 - self._from_one)
 
     @property
     def variance(self) -> FloatArray:
         """Posterior variance at the candidates, without noise: shape (M,), unit squared."""
         return np.maximum(self._variance, 0.0)
 
-    def correlation_with(self, columns: npt.NDArray[np.int64]) -> FloatArray:
-        """Prior correlation of each outcome with some candidates: shape (N, len(columns))."""
-        x, chosen = self._x[: self._n], self._candidates[columns]
-        covariance = self._kernel(x, chosen, self._hyperparameters)
-        covariance /= np.sqrt(self._variance_of(x, self._hyperparameters))[:, None]
-        covariance /= np.sqrt(self.prior_variance[columns])
-        return covariance
+    def at(self, index: int) -> tuple[float, float]:
+        """Posterior mean and variance at one candidate, as `mean` and `variance` have them."""
+        mean = self._from_y[0, index] + self.prior_mean * (1.0 - self._from_one[index])
+        return float(mean), max(float(self._variance[index]), 0.0)
 
-    def residuals(self) -> FloatArray:
-        """Leave-one-out residuals in units of their predicted deviation: shape (N,).
+    @property
+    def x(self) -> FloatArray:
+        """Positions of the points, fractions of the frame: shape (N, 2)."""
+        return self._x[: self._n]
 
-        Each compares an outcome with what all others predict for it; noise is included.
+    @property
+    def noise(self) -> FloatArray:
+        """Noise variance of each outcome: shape (N,)."""
+        return self._noise[: self._n]
+
+    def leave_one_out(self) -> tuple[FloatArray, FloatArray]:
+        """Compare each outcome with what all others predict for it.
+
         Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
+
+        Returns
+        -------
+        error : ndarray, shape (N,)
+            Outcome minus prediction.
+        variance : ndarray, shape (N,)
+            Predicted variance of that, noise included.
         """
         from scipy.linalg import solve_triangular
 
         n = self._n
         white = solve_triangular(self._factor[:n, :n], np.eye(n), lower=True)
-        inverse = np.einsum("ki,ki->i", white, white)
-        weights = (self._white_y[:n] - self.prior_mean * self._white_one[:n]) @ white
-        return np.asarray(weights / np.sqrt(inverse))
+        variance = 1.0 / np.einsum("ki,ki->i", white, white)
+        weights = (self._white_y[:n, 0] - self.prior_mean * self._white_one[:n]) @ white
+        return weights * variance, variance
 
     def set_data(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> None:
         """Replace all data; O(N^2 M).
@@ -111,10 +148,10 @@ class CandidateCache:
         ----------
         x : ndarray, shape (N, 2)
             Positions, fractions of the frame.
-        y : ndarray, shape (N,)
+        y : ndarray, shape (N,) or (N, outputs)
             Outcomes.
         noise : ndarray, shape (N,)
-            Noise variance of each outcome.
+            Noise variance of each point.
 
         Raises
         ------
@@ -131,8 +168,9 @@ class CandidateCache:
         self._reserve(n)
         self._n = n
         self._x[:n] = x
+        self._noise[:n] = noise
         self._factor[:n, :n] = factor
-        self._white_y[:n] = solve_triangular(factor, y, lower=True)
+        self._white_y[:n] = solve_triangular(factor, y.reshape(n, -1), lower=True)
         self._white_one[:n] = solve_triangular(factor, np.ones(n), lower=True)
         for start in range(0, len(self._candidates), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -144,18 +182,20 @@ class CandidateCache:
             )
             for number, block in enumerate(self._used()):
                 block[:, part] = rows[number * _BLOCK : number * _BLOCK + len(block)]
-            self._from_y[part] = self._white_y[:n] @ rows
+            self._from_y[:, part] = self._white_y[:n].T @ rows
             self._from_one[part] = self._white_one[:n] @ rows
             self._variance[part] = self.prior_variance[part] - np.einsum("nm,nm->m", rows, rows)
 
-    def add(self, x: FloatArray, y: float, noise: float, candidate: int | None = None) -> None:
+    def add(
+        self, x: FloatArray, y: float | FloatArray, noise: float, candidate: int | None = None
+    ) -> None:
         """Add one point; O(N M), and O(N^2) where it is beside the candidates.
 
         Parameters
         ----------
         x : ndarray, shape (2,)
             Position, fractions of the frame.
-        y : float
+        y : float, or ndarray of shape (outputs,)
             Outcome.
         noise : float
             Its noise variance, above zero.
@@ -172,9 +212,11 @@ class CandidateCache:
         white_y = (y - left @ self._white_y[:n]) / pivot
         white_one = (1.0 - left @ self._white_one[:n]) / pivot
         self._put(x, row, left, pivot)
+        self._noise[n] = noise
         self._white_y[n] = white_y
         self._white_one[n] = white_one
-        self._from_y += white_y * row
+        for total, value in zip(self._from_y, white_y, strict=True):
+            total += value * row
         self._from_one += white_one * row
         self._variance -= row * row
 
@@ -224,16 +266,16 @@ class CandidateCache:
         self, x: FloatArray, noise: float, candidate: int | None
     ) -> tuple[FloatArray, FloatArray, float]:
         """Rows that a point adds to V and to L, and the pivot of the latter."""
-        from scipy.linalg import solve_triangular
-
         n = self._n
         position = x[None, :]
         row = self._kernel(position, self._candidates, self._hyperparameters)[0]
         if candidate is not None and np.abs(self._candidates[candidate] - x).max() < 1e-13:
-            left = np.concatenate([np.empty(0), *(rows[:, candidate] for rows in self._used())])
+            left = np.empty(n)
+            for number, rows in enumerate(self._used()):
+                left[number * _BLOCK : number * _BLOCK + len(rows)] = rows[:, candidate]
         elif n:
             covariance = self._kernel(self._x[:n], position, self._hyperparameters)[:, 0]
-            left = solve_triangular(self._factor[:n, :n], covariance, lower=True)
+            left = self._solve(covariance)
         else:
             left = np.empty(0)
         for number, rows in enumerate(self._used()):
@@ -249,6 +291,19 @@ class CandidateCache:
         row /= pivot
         return row, left, pivot
 
+    def _solve(self, values: FloatArray) -> FloatArray:
+        """L^-1 values: shape (N,), in blocks, as SciPy would copy the whole of L."""
+        from scipy.linalg import solve_triangular
+
+        answer = values.copy()
+        for start in range(0, len(values), _SOLVED):
+            part = slice(start, min(start + _SOLVED, len(values)))
+            answer[part] -= self._factor[part, :start] @ answer[:start]
+            answer[part] = solve_triangular(
+                self._factor[part, part], answer[part], lower=True, check_finite=False
+            )
+        return answer
+
     def _reserve(self, n: int) -> None:
         """Make room for n points."""
         while len(self._blocks) * _BLOCK < n:
@@ -260,5 +315,7 @@ class CandidateCache:
             factor[:used, :used] = self._factor[:used, :used]
             self._factor = factor
             self._x = np.concatenate([self._x[:used], np.empty((capacity - used, 2))])
-            self._white_y = np.concatenate([self._white_y[:used], np.empty(capacity - used)])
+            self._noise = np.concatenate([self._noise[:used], np.empty(capacity - used)])
+            more = np.empty((capacity - used, self.outputs))
+            self._white_y = np.concatenate([self._white_y[:used], more])
             self._white_one = np.concatenate([self._white_one[:used], np.empty(capacity - used)])

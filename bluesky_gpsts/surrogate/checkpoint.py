@@ -14,7 +14,7 @@ from .records import Ledger
 from .settings import Settings
 from .threads import single_thread
 
-VERSION = 2
+VERSION = 3
 
 
 def make_model(settings: Settings) -> SurfaceModel:
@@ -25,6 +25,7 @@ def make_model(settings: Settings) -> SurfaceModel:
         settings.prior,
         settings.relative_noise,
         settings.structure,
+        settings.components,
     )
 
 

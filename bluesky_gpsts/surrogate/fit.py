@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .outputs import Basis
 from .scaling import Scaling
 
 FloatArray = npt.NDArray[np.float64]
@@ -15,6 +16,10 @@ FloatArray = npt.NDArray[np.float64]
 _AGAINST = 1.0
 _EARLY = 10
 _STRICT = 0.3
+# The evidence of a structure that is there grows with every outcome. One that has not gained this
+# much for each outcome after so many has only its further hyperparameters to fit with.
+_GAIN = 0.25
+_DUE = 15
 
 # With less evidence than this in favour, points are chosen as if there were no structure: they
 # serve the map whether it is right or wrong. With more than _LATE outcomes it no longer matters.
@@ -41,6 +46,8 @@ class Fit:
         False if they are the medians of their priors.
     n : int
         Number of outcomes that they were trained with.
+    basis : Basis or None
+        Principal components of the spectra; None where spectra are not modelled, or not yet.
     """
 
     scaling: Scaling
@@ -49,13 +56,16 @@ class Fit:
     evidence: float
     trained: bool
     n: int = 0
+    basis: Basis | None = None
 
     @property
     def uses_structure(self) -> bool:
         """Whether the data support the structure, or say nothing against it."""
         if self.structured is None:
             return False
-        return self.evidence > -(_AGAINST if self.n < _EARLY else _STRICT)
+        if self.n < _EARLY:
+            return self.evidence > -_AGAINST
+        return self.evidence > _GAIN * max(self.n - _DUE, 0) - _STRICT
 
     @property
     def undecided(self) -> bool:
@@ -80,6 +90,7 @@ class Fit:
             "evidence": self.evidence,
             "trained": self.trained,
             "n": self.n,
+            "basis": None if self.basis is None else self.basis.to_json(),
         }
 
     @classmethod
@@ -93,7 +104,18 @@ class Fit:
             float(state["evidence"]),
             bool(state["trained"]),
             int(state["n"]),
+            None if state["basis"] is None else Basis.from_json(state["basis"]),
         )
+
+    def outcomes(self, data: "Data") -> FloatArray:
+        """Outcomes as the model has them: shape (N, 1 + components).
+
+        The figure of merit comes first, standardised, then the scores of the spectra.
+        """
+        first = self.scaling.standardise(data.values)[:, None]
+        if self.basis is None or data.spectra is None:
+            return first
+        return np.concatenate([first, self.basis.scores(data.spectra)], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +130,23 @@ class Data:
         Outcomes.
     variances : ndarray, shape (N,)
         Their noise variances, in their unit squared; NaN where unknown.
+    spectra : ndarray, shape (N, n), or None
+        The spectra, where they are modelled.
     """
 
     unit: FloatArray
     values: FloatArray
     variances: FloatArray
+    spectra: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def part(self, first: int, last: int) -> "Data":
+        """Return the outcomes from number `first` up to, not including, `last`."""
+        return Data(
+            self.unit[first:last],
+            self.values[first:last],
+            self.variances[first:last],
+            None if self.spectra is None else self.spectra[first:last],
+        )

@@ -170,9 +170,11 @@ class Grid:
         ndarray of int, shape (N,)
             Indices.
         """
-        counts = np.array([self.nx, self.ny])
-        cells = np.clip(np.floor((unit + 0.5) * counts).astype(np.int64), 0, counts - 1)
-        return cells[:, 1] * self.nx + cells[:, 0]
+        place = (unit + 0.5) * (self.nx, self.ny)
+        # Positions are far from the limits of an integer, and below zero counts as zero.
+        cells = np.minimum(np.maximum(place, 0.0).astype(np.int64), (self.nx - 1, self.ny - 1))
+        nearest: npt.NDArray[np.int64] = cells[:, 1] * self.nx + cells[:, 0]
+        return nearest
 
     def as_map(self, values: npt.ArrayLike) -> FloatArray:
         """Arrange one value per candidate as an image.

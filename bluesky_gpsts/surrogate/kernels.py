@@ -77,8 +77,13 @@ def matern_52(x1: FloatArray, x2: FloatArray, hyperparameters: FloatArray) -> Fl
     """Matérn kernel with nu = 5/2: twice differentiable; shape (N, M)."""
     a = _distance(x1, x2, hyperparameters)
     a *= np.sqrt(5.0)
-    covariance = np.exp(-a)
-    covariance *= 1.0 + a * (1.0 + a / 3.0)
+    covariance = np.negative(a)
+    np.exp(covariance, out=covariance)
+    polynomial = a / 3.0
+    polynomial += 1.0
+    polynomial *= a
+    polynomial += 1.0
+    covariance *= polynomial
     covariance *= hyperparameters[0]
     return covariance
 

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import get_acquisition, get_cost
 from .design import space_filling
 from .fit import Data
 from .grid import Grid
 from .model import SurfaceModel
+from .naming import Named
 from .records import Decision, Ledger
+from .scores import get_acquisition, get_cost
 from .settings import Settings
 from .stopping import estimated_correlation
 
@@ -24,19 +25,22 @@ _SCALED = 50
 def free_candidates(grid: Grid, ledger: Ledger) -> npt.NDArray[np.bool_]:
     """Candidates that may still be suggested: shape (M,)."""
     free = np.ones(grid.size, dtype=bool)
-    if ledger.spots:
+    if len(ledger.spots):
         free[grid.nearest(grid.to_unit(ledger.spots))] = False
     return free
 
 
 def measured_data(grid: Grid, ledger: Ledger) -> Data:
     """Return all outcomes as the model takes them."""
-    table = np.array([(m.x, m.y, m.value, m.variance) for m in ledger.measured]).reshape(-1, 4)
-    return Data(grid.to_unit(table[:, :2]), table[:, 2], table[:, 3])
+    table = ledger.table.copy()
+    return Data(grid.to_unit(table[:, :2]), table[:, 2], table[:, 3], ledger.spectra)
 
 
 def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
-    """Bring the model up to date with the ledger; train if one of ``train_at`` was passed."""
+    """Bring the model up to date with the ledger.
+
+    It is trained if one of ``train_at`` was passed, and with the last outcome of the budget.
+    """
     data = measured_data(settings.grid, ledger)
     before, now = len(model), len(data)
     if model.trained or model.training_due or before >= _SCALED:
@@ -44,12 +48,22 @@ def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
     else:
         # Before the first training the scaling of so few outcomes is still moving.
         model.refit(data)
-    if any(before < count <= now for count in settings.train_at):
-        model.train(data, background=settings.background)
+    passed = any(before < count <= now for count in settings.train_at)
+    if passed or (model.trained and model.fit.n < now and _spent(settings, ledger)):
+        # After the last outcome nothing is measured meanwhile, and no other brings the result in.
+        model.train(data, background=settings.background and not _spent(settings, ledger))
 
 
-def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
-    """Choose the next point.
+def _spent(settings: Settings, ledger: Ledger) -> bool:
+    """Whether the budget allows no further point."""
+    taken = len(ledger.measured) + len(ledger.failed)
+    return settings.max_points is not None and taken >= settings.max_points
+
+
+def choose(
+    settings: Settings, ledger: Ledger, model: SurfaceModel, free: npt.NDArray[np.bool_]
+) -> Decision:
+    """Choose the next point among the `free_candidates`.
 
     Raises
     ------
@@ -57,7 +71,6 @@ def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
         If no candidate is left, or a function of the user misbehaves.
     """
     grid = settings.grid
-    free = free_candidates(grid, ledger)
     if not ledger.measured or len(ledger.measured) + len(ledger.pending) < settings.n_initial:
         if not free.any():
             raise ValueError("No candidate is left to choose from.")
@@ -70,9 +83,20 @@ def choose(settings: Settings, ledger: Ledger, model: SurfaceModel) -> Decision:
         grid.to_unit(under_way),
         target=settings.target_range,
         cost=None if settings.cost is None else get_cost(settings.cost),
-        origin=np.array(ledger.spots[-1]),
+        origin=ledger.spots[-1].copy(),
+        named=named(grid, ledger, model),
     )
     return decide(ledger, model, index, score, settings.acquisition_name)
+
+
+def named(grid: Grid, ledger: Ledger, model: SurfaceModel) -> Named | None:
+    """Return the spectra that a classifier has named; None if there are none."""
+    if not ledger.classes:
+        return None
+    xy = np.array([ledger.positions[identifier] for identifier in ledger.classes])
+    probabilities = np.array([p for p, _ in ledger.classes.values()])
+    novelty = np.array([n for _, n in ledger.classes.values()])
+    return Named(grid.to_unit(xy), probabilities, novelty, model.fit.hyperparameters[1:3])
 
 
 def decide(
@@ -86,13 +110,13 @@ def decide(
 ) -> Decision:
     """Describe the choice of a candidate with the model as it is."""
     known = len(model) > 0
-    tell = known and with_posterior
+    mean, std = model.at(index) if known and with_posterior else (math.nan, math.nan)
     return Decision(
         id=ledger.next_id,
         index=index,
         acquisition_value=score,
-        posterior_mean=float(model.mean[index]) if tell else math.nan,
-        posterior_std=math.sqrt(float(model.variance[index])) if tell else math.nan,
+        posterior_mean=mean,
+        posterior_std=std,
         hyperparameters=model.hyperparameters if known else np.full(4, np.nan),
         default_noise_variance=model.scaling.default_variance if known else math.nan,
         n_data=len(model),

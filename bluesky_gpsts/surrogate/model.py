@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import Acquisition, Candidates, Cost, discount, evaluate, ranked
+from .acquisition import Acquisition, Candidates, Cost
 from .background import Job
 from .candidates import CandidateCache
 from .fit import Data, Fit
 from .grid import Grid
 from .kernels import Kernel, get_kernel, prior_mean, prior_mean_gradient
+from .naming import Named
+from .outputs import Basis, signal_of
 from .parts import Part, add_part
 from .scaling import Scaling
+from .scores import choose_highest, discount, evaluate
 from .structures import Lattice, Structure, Symmetry
 from .training import Prior, Space, blind_space, full_vector, maximise, structured_space
 
@@ -45,6 +48,9 @@ class SurfaceModel:
     structure : Structure, optional
         What is known about the surface. Training fits the hyperparameters with and without it;
         it is in use unless the data speak against it.
+    components : int
+        Largest number of principal components of the spectra that are outcomes beside the
+        figure of merit; 0 for none.
 
     Raises
     ------
@@ -59,8 +65,10 @@ class SurfaceModel:
         prior: Prior,
         relative_noise: float,
         structure: Structure | None = None,
+        components: int = 0,
     ) -> None:
         self.grid = grid
+        self.components = components
         self.relative_noise = relative_noise
         self.structure = structure
         self._blind_kernel = get_kernel(kernel)
@@ -92,6 +100,8 @@ class SurfaceModel:
         self._noise = np.empty(0)
         self._unit = np.empty((0, 2))
         self._best = np.nan
+        # Squared distance (m^2) of each candidate to the nearest outcome, of so many.
+        self._gap, self._seen = np.full(grid.size, np.inf), 0
         self._gp: Any = None
         self._gp_state: tuple[int, bytes] | None = None
         self._job: Job[tuple[Fit, Caches]] | None = None
@@ -187,6 +197,11 @@ class SurfaceModel:
         """Posterior variance at the candidates: shape (M,), unit of the outcomes squared."""
         return self._cache.variance * self.scaling.scale**2
 
+    def at(self, index: int) -> tuple[float, float]:
+        """Posterior mean and standard deviation at one candidate, in the unit of the outcomes."""
+        mean, variance = self._cache.at(index)
+        return mean * self.scaling.scale + self.scaling.offset, variance**0.5 * self.scaling.scale
+
     @property
     def cache(self) -> CandidateCache:
         """Posterior of standardised outcomes at the candidates."""
@@ -239,20 +254,21 @@ class SurfaceModel:
             All outcomes; those that the model does not have are added.
         """
         if self._job is not None:
-            self._finish(Data(*(a[: len(self)] for a in (data.unit, data.values, data.variances))))
-        before = len(self)
-        unit, values = data.unit[before:], data.values[before:]
-        y = self.scaling.standardise(values)
-        noise = self.scaling.standardised_noise(data.variances[before:])
-        nearest = self.grid.nearest(unit)
-        for position, outcome, variance, near in zip(unit, y, noise, nearest, strict=True):
-            self._cache.add(position, float(outcome), float(variance), int(near))
-            if self._steering is not self._cache:
-                self._steering.add(position, float(outcome), float(variance), int(near))
-        self._y = np.concatenate([self._y, y])
+            self._finish(data.part(0, len(self)))
+        fresh = data.part(len(self), len(data))
+        y = self.fit.outcomes(fresh)
+        noise = self.scaling.standardised_noise(fresh.variances)
+        nearest = self.grid.nearest(fresh.unit)
+        both = (self._cache, self._steering)
+        caches = both[:1] if self._steering is self._cache else both
+        for position, outcomes, variance, near in zip(fresh.unit, y, noise, nearest, strict=True):
+            for cache in caches:
+                cache.add(position, outcomes, float(variance), int(near))
+        self._see(data.unit)
+        self._y = np.concatenate([self._y, y[:, 0]])
         self._noise = np.concatenate([self._noise, noise])
-        self._unit = np.concatenate([self._unit, unit])
-        self._best = max(self._best, float(values.max()))
+        self._unit = np.concatenate([self._unit, fresh.unit])
+        self._best = max(self._best, float(fresh.values.max()))
 
     def best(
         self,
@@ -263,6 +279,7 @@ class SurfaceModel:
         target: tuple[float, float] | None = None,
         cost: Cost | None = None,
         origin: FloatArray | None = None,
+        named: Named | None = None,
     ) -> tuple[int, float]:
         """Find the candidate that is worth most.
 
@@ -281,6 +298,8 @@ class SurfaceModel:
             Cost of each candidate, by which scores are divided.
         origin : ndarray, shape (2,), optional
             Last position in metres, for the cost.
+        named : Named, optional
+            Spectra whose class is known.
 
         Returns
         -------
@@ -296,12 +315,16 @@ class SurfaceModel:
         """
         squared = self.scaling.scale**2
         cache = self._steering
+        gap = self._gap
+        for position in pending:
+            gap = self._closer(gap, position)
         if len(pending):
             noise = self.scaling.standardised_noise(np.full(len(pending), np.nan))
             variance = cache.variance_after(pending, noise) * squared
         else:
             variance = cache.variance * squared
         mean = cache.mean * self.scaling.scale + self.scaling.offset
+        basis = self.fit.basis if cache.outputs > 1 else None
         candidates = Candidates(
             self.grid,
             mean,
@@ -309,36 +332,52 @@ class SurfaceModel:
             cache.prior_variance * squared,
             self.scaling.default_variance,
             self._best,
+            np.sqrt(gap),
+            mean if basis is None else signal_of(cache.means[1:], basis.scales),
             target,
+            self.fit.uses_structure,
+            named,
         )
         scores = evaluate(acquisition, mean, variance, candidates)
         if cost is not None and origin is not None:
             scores = discount(scores, cost, origin, self.grid.xy)
-        index = int(np.argmax(ranked(scores, allowed)))
+        index = choose_highest(scores, allowed)
         return index, float(scores[index])
+
+    def _see(self, unit: FloatArray) -> None:
+        """Bring the distances to the nearest outcome up to date."""
+        for position in unit[self._seen :]:
+            self._gap = self._closer(self._gap, position)
+        self._seen = len(unit)
+
+    def _closer(self, gap: FloatArray, position: FloatArray) -> FloatArray:
+        """`gap` with one more point, in fractions of the frame."""
+        u, v = self.grid.uv.T - (position * (self.grid.width, self.grid.height))[:, None]
+        return np.minimum(gap, u * u + v * v)
 
     def _trained(self, data: Data, before: Fit) -> Fit:
         scaling = Scaling.of(data.values, self.relative_noise)
-        args = (
-            data.unit,
-            scaling.standardise(data.values),
-            scaling.standardised_noise(data.variances),
-        )
+        basis = None
+        if self.components and data.spectra is not None:
+            basis = Basis.of(data.spectra, self.components)
+        given = replace(before, scaling=scaling, basis=basis)
+        args = (data.unit, given.outcomes(data), scaling.standardised_noise(data.variances))
         last = [before.blind] if before.trained else []
         blind, value = maximise(self._blind_kernel, *args, self._blind_space, last)
         if before.structured is None:
-            return Fit(scaling, blind, None, 0.0, trained=True, n=len(data))
+            return Fit(scaling, blind, None, 0.0, trained=True, n=len(data), basis=basis)
         last = [before.structured] if before.trained else []
         structured, other = maximise(self._sum_kernel, *args, self._sum_space, last)
         if self._rival is not None:
             value = max(value, maximise(self._rival[0], *args, self._rival[1])[1])
-        return Fit(scaling, blind, structured, round(other - value, 4), True, len(data))
+        return Fit(scaling, blind, structured, round(other - value, 4), True, len(data), basis)
 
     def _new_cache(self, fit: Fit, *, structured: bool = True) -> CandidateCache:
         use = structured and fit.uses_structure
         kernel = self._sum_kernel if use else self._blind_kernel
         vector = full_vector(fit.hyperparameters if use else fit.blind)
-        return CandidateCache(self.grid.unit, kernel.function, vector, kernel.variance)
+        outputs = 1 if fit.basis is None else 1 + len(fit.basis.scales)
+        return CandidateCache(self.grid.unit, kernel.function, vector, kernel.variance, outputs)
 
     def _filled(self, fit: Fit, data: Data) -> Caches:
         caches = [self._new_cache(fit)]
@@ -347,7 +386,7 @@ class SurfaceModel:
         for cache in caches:
             cache.set_data(
                 data.unit,
-                fit.scaling.standardise(data.values),
+                fit.outcomes(data),
                 fit.scaling.standardised_noise(data.variances),
             )
         return caches[0], caches[-1]
@@ -366,6 +405,7 @@ class SurfaceModel:
         self._y = fit.scaling.standardise(data.values)
         self._noise = fit.scaling.standardised_noise(data.variances)
         self._best = float(data.values.max())
+        self._see(data.unit)
 
 
 def _import_gpcam() -> Any:

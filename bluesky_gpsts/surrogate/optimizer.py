@@ -3,26 +3,25 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .acquisition import Acquisition, Cost
-from .checkpoint import from_state, make_model, read_json, to_state, write_json
+from .checkpoint import make_model
 from .grid import Grid
+from .kept import KeptOptimizer
 from .loop import choose, decide, free_candidates, learn, stop_reason
-from .points import ID, is_suggested, read_point, read_position
-from .records import Ledger
+from .points import ID, SPECTRUM, is_suggested, read_point, read_position
+from .records import Ledger, Measurement
 from .settings import TRAIN_AT, Settings, require_count
 from .structures import Structure
 from .threads import single_thread
 from .training import Prior
-from .view import MapView
 
 
-class MapOptimizer(MapView):
+class MapOptimizer(KeptOptimizer):
     """Maps an outcome over a frame with as few measurements as possible.
 
     It has the methods of bluesky-adaptive 1.0's protocols ``Optimizer``,
@@ -78,6 +77,10 @@ class MapOptimizer(MapView):
     background : bool
         Train in a thread beside the measurement; the result is brought into use with the next
         outcome. Otherwise `ingest` waits for it.
+    components : int
+        Largest number of principal components of whole spectra that share the covariance with
+        the outcome: the map is then good at every bias. Each point has its ``"spectrum"``; 0 for
+        outcomes alone.
 
     Raises
     ------
@@ -107,6 +110,7 @@ class MapOptimizer(MapView):
         target_range: tuple[float, float] | None = None,
         target_correlation: float | None = None,
         background: bool = True,
+        components: int = 0,
     ) -> None:
         if n_initial is None:
             n_initial = 8 if structure is None else 4
@@ -129,9 +133,9 @@ class MapOptimizer(MapView):
             target_range=None if target_range is None else tuple(target_range),  # type: ignore
             target_correlation=target_correlation,
             background=background,
+            components=components,
         )
-        super().__init__(settings, Ledger(), make_model(settings))
-        self.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
+        super().__init__(settings, Ledger(), make_model(settings), checkpoint_path)
 
     # ---- Optimizer
 
@@ -155,19 +159,21 @@ class MapOptimizer(MapView):
         """
         count = 1 if num_points is None else num_points
         require_count("num_points", count, 1)
-        left = int(free_candidates(self.grid, self._ledger).sum())
+        free = free_candidates(self.grid, self._ledger)
+        left = int(np.count_nonzero(free))
         if count > left:
             raise ValueError(
                 f"{count} points were asked for and {left} of {self.grid.size} candidates are "
                 "left; should_stop() tells when to end, and a finer grid has more candidates."
             )
         suggestions = []
-        for _ in range(count):
-            with single_thread():
-                decision = choose(self.settings, self._ledger, self._model)
-            x, y = (float(coordinate) for coordinate in self.grid.xy[decision.index])
-            self._ledger.give_out(decision, x, y)
-            suggestions.append({ID: decision.id, **self._named(x, y)})
+        with single_thread():
+            for _ in range(count):
+                decision = choose(self.settings, self._ledger, self._model, free)
+                free[decision.index] = False
+                x, y = (float(coordinate) for coordinate in self.grid.xy[decision.index])
+                self._ledger.give_out(decision, x, y)
+                suggestions.append({ID: decision.id, **self._named(x, y)})
         return suggestions
 
     def _named(self, x: float, y: float) -> dict[str, Any]:
@@ -179,7 +185,8 @@ class MapOptimizer(MapView):
         Parameters
         ----------
         points : sequence of mapping
-            Each has the outcome, and may have its variance and the coordinates at which it was
+            Each has the outcome, and the whole ``"spectrum"`` where components are modelled. It may
+            have the variance of the outcome and the coordinates at which it was
             measured (up to 5 % of the frame outside it). With ``"_id"`` it is the outcome of
             that suggestion, at the suggested position unless coordinates are given. Without, or
             with ``"baseline"``, it is a measurement from elsewhere and has its coordinates.
@@ -190,24 +197,52 @@ class MapOptimizer(MapView):
             If an id is unknown or has an outcome already, if a number is missing, not finite or
             negative where it must not be, or if a position is outside the frame.
         """
-        measured = {measurement.id for measurement in self._ledger.measured}
         new_id = self._ledger.next_id
-        fresh = []
+        fresh: dict[int, Measurement] = {}
         for point in points:
             measurement = read_point(point, self.settings, self._ledger, new_id)
-            if measurement.id in measured:
+            if self._ledger.has_outcome(measurement.id) or measurement.id in fresh:
                 raise ValueError(
                     f"Point {measurement.id} has an outcome already; for a repeated measurement "
                     f"leave out '{ID}' and give the coordinates."
                 )
-            measured.add(measurement.id)
             new_id = max(new_id, measurement.id + 1)
-            fresh.append(measurement)
-        for measurement in fresh:
+            fresh[measurement.id] = measurement
+        for measurement in fresh.values():
             self._ledger.take(measurement)
         if fresh:
             with single_thread():
                 learn(self.settings, self._ledger, self._model)
+
+    def inform(self, identifier: int, probabilities: npt.ArrayLike, novelty: float) -> None:
+        """Take in the class of a spectrum, for acquisition functions that know of classes.
+
+        Parameters
+        ----------
+        identifier : int
+            The ``"_id"`` of the suggestion.
+        probabilities : array_like, shape (K,)
+            Probability of each class, always of the same ones.
+        novelty : float
+            0 to 1: whether it is of none of them.
+
+        Raises
+        ------
+        ValueError
+            If there is no such point, or a number is not between 0 and 1.
+        """
+        found = np.atleast_1d(np.asarray(probabilities, dtype=float))
+        if identifier not in self._ledger.positions:
+            raise ValueError(f"Point {identifier!r} was never suggested by this optimizer.")
+        shapes = {p.shape for p, _ in self._ledger.classes.values()} or {found.shape}
+        values = np.append(found, novelty)
+        if found.ndim != 1 or shapes != {found.shape} or not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"Point {identifier!r}: the class is {found.tolist()} with the novelty "
+                f"{novelty!r}; give probabilities of the same classes as before, and a novelty, "
+                "all between 0 and 1."
+            )
+        self._ledger.classes[identifier] = (found, float(novelty))
 
     # ---- CanRegisterSuggestions, TrialFaultAware, SupportsStoppingCriteria
 
@@ -253,9 +288,8 @@ class MapOptimizer(MapView):
         ValueError
             If an id is missing or unknown, or has an outcome.
         """
-        measured = {measurement.id for measurement in self._ledger.measured}
         for point in suggestions:
-            if not is_suggested(point, self._ledger) or point[ID] in measured:
+            if not is_suggested(point, self._ledger) or self._ledger.has_outcome(point[ID]):
                 raise ValueError(
                     f"Point {dict(point)!r} cannot have failed: its '{ID}' is not that of a "
                     "suggestion without an outcome. Pass what suggest() returned."
@@ -276,30 +310,13 @@ class MapOptimizer(MapView):
         reason = stop_reason(self.settings, self._ledger, self._model)
         return reason is not None, reason
 
-    # ---- Checkpointable
-
-    def checkpoint(self) -> None:
-        """Write the state to ``checkpoint_path``; an older file is replaced in one step.
-
-        Raises
-        ------
-        ValueError
-            If no ``checkpoint_path`` was given.
-        OSError
-            If the file cannot be written.
-        """
-        if self.checkpoint_path is None:
-            raise ValueError(
-                "There is nowhere to write a checkpoint; give checkpoint_path to MapOptimizer."
-            )
-        write_json(self.checkpoint_path, self.state())
-
-    def state(self) -> dict[str, Any]:
-        """Return everything needed to go on, as a dict that JSON can hold."""
-        return to_state(self.settings, self._ledger, self._model)
-
     def replay(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike, variances: npt.ArrayLike
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        values: npt.ArrayLike,
+        variances: npt.ArrayLike,
+        spectra: npt.ArrayLike | None = None,
     ) -> None:
         """Rebuild the state of a run from its documents; the next suggestion is then the same.
 
@@ -311,6 +328,8 @@ class MapOptimizer(MapView):
             Outcomes; one that is not finite was a failed point.
         variances : array_like, shape (N,)
             Their noise variances; NaN where there was none.
+        spectra : array_like, shape (N, n), optional
+            The spectra, where components are modelled.
 
         Raises
         ------
@@ -321,66 +340,16 @@ class MapOptimizer(MapView):
         table = np.array([np.atleast_1d(column) for column in (x, y, values, variances)], float)
         if self._ledger.positions:
             raise ValueError("This optimizer has points already; replay a run into a new one.")
-        for u, v, value, variance in table.T.tolist():
+        whole = None if spectra is None else np.asarray(spectra, dtype=float)
+        if whole is not None and len(whole) != table.shape[1]:
+            raise ValueError(f"There are {len(whole)} spectra for {table.shape[1]} outcomes.")
+        for number, (u, v, value, variance) in enumerate(table.T.tolist()):
             (point,) = self.register_suggestions([self._named(u, v)])
             if not math.isfinite(value):
                 self.register_failures([point])
                 continue
             if math.isfinite(variance):
                 point[f"{self.settings.outcome}_variance"] = variance
+            if whole is not None:
+                point[SPECTRUM] = whole[number]
             self.ingest([{**point, self.settings.outcome: value}])
-
-    @classmethod
-    def from_state(
-        cls,
-        state: Mapping[str, Any],
-        *,
-        acquisition: Acquisition | None = None,
-        cost: Cost | None = None,
-        checkpoint_path: str | os.PathLike[str] | None = None,
-    ) -> "MapOptimizer":
-        """Go on from `state`.
-
-        Points that were under way are free again; their ids are not given out twice.
-
-        Parameters
-        ----------
-        state : mapping
-            What `state` returned.
-        acquisition : callable, optional
-            The acquisition function, where it was not one of those with a name.
-        cost : callable, optional
-            The cost function, likewise.
-        checkpoint_path : path, optional
-            As for the constructor.
-
-        Raises
-        ------
-        ValueError
-            If the state is of another version or damaged, or its acquisition function has no
-            name here and is not given.
-        """
-        optimizer = cls.__new__(cls)
-        MapView.__init__(optimizer, *from_state(state, acquisition, cost))
-        optimizer.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
-        return optimizer
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        acquisition: Acquisition | None = None,
-        cost: Cost | None = None,
-    ) -> "MapOptimizer":
-        """Go on from a file that `checkpoint` wrote, and write further ones to it.
-
-        Raises
-        ------
-        ValueError
-            If the file is not a checkpoint of this version; see `from_state`.
-        OSError
-            If it cannot be read.
-        """
-        state = read_json(Path(path))
-        return cls.from_state(state, acquisition=acquisition, cost=cost, checkpoint_path=path)

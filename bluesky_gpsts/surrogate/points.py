@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .records import Ledger, Measurement
 from .settings import Settings
 
+FloatArray = npt.NDArray[np.float64]
+
 ID = "_id"
+SPECTRUM = "spectrum"
 BASELINE = "baseline"
 
 # Drift and creep put a spectrum beside its pixel; at the border, that is outside the frame.
@@ -68,7 +72,38 @@ def read_point(
                 f"Point {label}: {name} is {variance:g}; a variance is not negative. Leave it "
                 "out if it is not known."
             )
-    return Measurement(identifier, x, y, value, variance)
+    spectrum = read_spectrum(point, ledger, label) if settings.components else None
+    return Measurement(identifier, x, y, value, variance, spectrum)
+
+
+def read_spectrum(point: Mapping[str, Any], ledger: Ledger, label: str) -> FloatArray:
+    """Read the spectrum of an outcome.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, not finite, or of another length than those before.
+    """
+    if SPECTRUM not in point:
+        raise ValueError(
+            f"Point {label} has no {SPECTRUM!r}, which an optimizer with components needs; give "
+            "the whole spectrum, or components=0."
+        )
+    spectrum = np.array(point[SPECTRUM], dtype=float)
+    if spectrum.ndim != 1 or len(spectrum) < 3 or not np.isfinite(spectrum).all():
+        raise ValueError(
+            f"Point {label}: the {SPECTRUM} has shape {spectrum.shape} and "
+            f"{np.count_nonzero(~np.isfinite(spectrum))} values that are not finite; give three "
+            "finite values or more in one dimension, or report the point with register_failures."
+        )
+    if ledger.measured:
+        first = ledger.measured[0].spectrum
+        if first is not None and first.shape != spectrum.shape:
+            raise ValueError(
+                f"Point {label}: the {SPECTRUM} has {len(spectrum)} values and those before have "
+                f"{len(first)}; take all of them on one bias axis."
+            )
+    return spectrum
 
 
 def read_position(point: Mapping[str, Any], settings: Settings) -> tuple[float, float]:

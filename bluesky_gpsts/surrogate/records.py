@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .encoding import decode, encode
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -74,7 +76,7 @@ class Decision:
         return cls(**values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measurement:
     """An outcome at a position.
 
@@ -88,6 +90,8 @@ class Measurement:
         The outcome.
     variance : float
         Its noise variance, in its unit squared; NaN if not known.
+    spectrum : ndarray, shape (n,), or None
+        The whole spectrum, any unit, where spectra are modelled.
     """
 
     id: int
@@ -95,15 +99,51 @@ class Measurement:
     y: float
     value: float
     variance: float
+    spectrum: FloatArray | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold, with None for NaN."""
-        return {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
+        state = {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
+        state["spectrum"] = None if self.spectrum is None else encode(self.spectrum)
+        return state
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> "Measurement":
         """Undo `to_json`."""
-        return cls(**(state | {"variance": _number(state["variance"])}))
+        spectrum = state["spectrum"]
+        return cls(
+            **state
+            | {
+                "variance": _number(state["variance"]),
+                "spectrum": None if spectrum is None else decode(spectrum),
+            }
+        )
+
+
+class Rows:
+    """Rows of numbers that grow at their end, to be read as one array at any time.
+
+    Parameters
+    ----------
+    width : int
+        Numbers in a row.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._space = np.empty((64, width))
+        self._count = 0
+
+    def append(self, row: tuple[float, ...]) -> None:
+        """Add a row."""
+        if self._count == len(self._space):
+            self._space = np.concatenate([self._space, np.empty_like(self._space)])
+        self._space[self._count] = row
+        self._count += 1
+
+    @property
+    def array(self) -> FloatArray:
+        """All rows: shape (N, width)."""
+        return self._space[: self._count]
 
 
 @dataclass
@@ -122,9 +162,8 @@ class Ledger:
         Outcomes in order of arrival.
     decisions : dict
         Decision of every id.
-    spots : list
-        Positions (x, y) in metres that are not suggested again: those that are measured (both
-        where they should have been and where they were), failed or under way.
+    classes : dict
+        Probabilities (K,) of the classes, and novelty, of every id that a classifier has named.
     """
 
     positions: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -132,28 +171,67 @@ class Ledger:
     failed: list[int] = field(default_factory=list)
     measured: list[Measurement] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
-    spots: list[tuple[float, float]] = field(default_factory=list)
+    classes: dict[int, tuple[FloatArray, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._ids = {measurement.id for measurement in self.measured}
+        self._next_id = max(self.positions, default=-1) + 1
+        self._table, self._spots = Rows(4), Rows(2)
+        for identifier in (*self.failed, *self._ids):
+            self._spots.append(self.positions[identifier])
+        for m in self.measured:
+            self._spots.append((m.x, m.y))
+            self._table.append((m.x, m.y, m.value, m.variance))
 
     @property
     def next_id(self) -> int:
         """Id for the next suggestion."""
-        return max(self.positions, default=-1) + 1
+        return self._next_id
+
+    @property
+    def spots(self) -> FloatArray:
+        """Positions (x, y) that are not suggested again: shape (K, 2), metres.
+
+        Those that are measured (both where they should have been and where they were), failed or
+        under way, in order of time.
+        """
+        return self._spots.array
+
+    @property
+    def table(self) -> FloatArray:
+        """x, y (metres), outcome and its variance of every measurement: shape (N, 4)."""
+        return self._table.array
+
+    @property
+    def spectra(self) -> FloatArray | None:
+        """Spectra of all measurements: shape (N, n); None where spectra are not modelled."""
+        rows = [m.spectrum for m in self.measured if m.spectrum is not None]
+        return np.array(rows) if rows and len(rows) == len(self.measured) else None
+
+    def has_outcome(self, identifier: int) -> bool:
+        """Whether there is an outcome of a point."""
+        return identifier in self._ids
 
     def give_out(self, decision: Decision, x: float, y: float) -> None:
         """Remember that a point (position in metres) was suggested and is under way."""
         self.positions[decision.id] = (x, y)
         self.decisions[decision.id] = decision
         self.pending[decision.id] = None
-        self.spots.append((x, y))
+        self._next_id = max(self._next_id, decision.id + 1)
+        self._spots.append((x, y))
 
     def take(self, measurement: Measurement) -> None:
         """Remember an outcome, also that of a point that had been given up as failed."""
-        self.positions.setdefault(measurement.id, (measurement.x, measurement.y))
+        m = measurement
+        self.positions.setdefault(m.id, (m.x, m.y))
+        self._next_id = max(self._next_id, m.id + 1)
+        self._ids.add(m.id)
         self.pending.pop(measurement.id, None)
         if measurement.id in self.failed:
             self.failed.remove(measurement.id)
-        self.measured.append(measurement)
-        self.spots.append((measurement.x, measurement.y))
+        self.measured.append(m)
+        self._spots.append((m.x, m.y))
+        self._table.append((m.x, m.y, m.value, m.variance))
 
     def fail(self, identifier: int) -> None:
         """Remember that a point could not be measured."""
@@ -168,6 +246,7 @@ class Ledger:
             "failed": list(self.failed),
             "measured": [measurement.to_json() for measurement in self.measured],
             "decisions": [decision.to_json() for decision in self.decisions.values()],
+            "classes": [[i, p.tolist(), n] for i, (p, n) in self.classes.items()],
         }
 
     @classmethod
@@ -177,13 +256,12 @@ class Ledger:
         positions = {int(i): (float(x), float(y)) for i, x, y in state["positions"]}
         measured = [Measurement.from_json(entry) for entry in state["measured"]]
         failed = [int(i) for i in state["failed"]]
-        done = [*failed, *(measurement.id for measurement in measured)]
         return cls(
             positions=positions,
             failed=failed,
             measured=measured,
             decisions={decision.id: decision for decision in decisions},
-            spots=[*(positions[i] for i in done), *((m.x, m.y) for m in measured)],
+            classes={int(i): (np.array(p, float), float(n)) for i, p, n in state["classes"]},
         )
 
 

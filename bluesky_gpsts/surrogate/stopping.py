@@ -1,27 +1,26 @@
 """Knowing when to stop: how well does the map agree with the surface that nobody has seen.
 
-The posterior says how the surface may deviate from the map. Over the frame, the map has the
-spatial variance A and the deviation, which is not correlated with it, the expected variance B;
-Pearson's r of map and surface is then sqrt(A / (A + B)).
+Over the frame, the map has the spatial variance A and the surface deviates from it by the
+variance B; Pearson's r of map and surface is then sqrt(A / (A + B)).
 
-The posterior variance alone is too large for a defect on a flat background, because one length
-and one variance have to serve both, and too small where hyperparameters were unlucky. So it is
-multiplied by how far outcomes nearby were from what all others predict for them (leave-one-out),
-relative to how far they should have been. What counts as near is the kernel's own correlation, so
-that places that are equal by symmetry are near each other.
+A follows from the map. B does not follow from the posterior variance, which is too large for a
+defect on a flat background, because one length and one variance have to serve both, and too small
+for structure finer than the length. It is estimated by leaving out one outcome at a time: what all
+others predict there, compared with what was found, without the noise of the finding. Spectra crowd
+where the map is interesting, so each counts with the part of the frame that is nearest to it. The
+posterior with one outcome less is that of a slightly sparser map, which keeps the estimate on the
+safe side; so does a part of its own scatter, which few or noisy spectra make large.
 """
 
 import numpy as np
 
 from .model import SurfaceModel
 
-# The average over the frame needs no more candidates than this, evenly spaced.
-_SAMPLE = 2000
+# So many outcomes tell nothing yet: hyperparameters have been fitted to them.
+_FITTED = 4
 
-# Weight of "as predicted" against the outcomes nearby; calibrated together with the fewest
-# outcomes that tell anything, such that where the estimate says 0.95, r is at least 0.93.
-_AS_PREDICTED = 0.3
-_FEWEST = 4
+# How many standard deviations of itself the estimate of B is raised by.
+_DOUBT = 0.3
 
 
 def estimated_correlation(model: SurfaceModel) -> float:
@@ -39,20 +38,21 @@ def estimated_correlation(model: SurfaceModel) -> float:
     float
         The estimate; 0 for a map without contrast, or of four outcomes or fewer.
     """
+    from scipy.spatial import cKDTree
+
     count = len(model)
-    if count <= _FEWEST:
+    if count <= _FITTED:
         return 0.0
     between = float(np.var(model.cache.mean))
     if between <= 1e-18:
         return 0.0
-    grid, cautious = model.grid, model.cautious_cache
-    step = max(1, int(np.sqrt(grid.size / _SAMPLE)))
-    rows = np.arange(step // 2, grid.ny, step)
-    columns = np.arange(step // 2, grid.nx, step)
-    chosen = (rows[:, None] * grid.nx + columns[None]).ravel()
-    squares = cautious.residuals() ** 2
-    near = cautious.correlation_with(chosen) ** 2
-    general = max(1.0, float(squares.mean()))
-    factor = (squares @ near + _AS_PREDICTED * general) / (near.sum(axis=0) + _AS_PREDICTED)
-    within = float(np.mean(factor * cautious.variance[chosen])) * count / (count - _FEWEST)
+    cache, grid = model.cautious_cache, model.grid
+    size = (grid.width, grid.height)
+    _, nearest = cKDTree(cache.x * size).query(grid.uv)
+    share = np.bincount(nearest, minlength=count) / grid.size
+    error, predicted = cache.leave_one_out()
+    unexplained = max(float(share @ (error**2 - cache.noise)), 0.0)
+    # A squared error scatters by as much as it is expected to be, times the root of two.
+    scatter = float(np.sqrt(2.0 * np.sum((share * np.maximum(predicted, error**2)) ** 2)))
+    within = (unexplained + _DOUBT * scatter) * count / (count - _FITTED)
     return float(np.sqrt(between / (between + within)))

@@ -5,7 +5,6 @@ topograph, or as in maps measured before. The model is the sum of that part and 
 and it is used only as long as the outcomes support it; see `bluesky_gpsts.surrogate.fit`.
 """
 
-import base64
 import hashlib
 import json
 import math
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .encoding import decode, encode
 from .grid import Grid
 from .kernels import PROFILES, FloatArray
 from .parts import Part, feature_part, folded_part, library_part, symmetric_part
@@ -229,7 +229,7 @@ class Topograph:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, as a dict that JSON can hold."""
-        return self.describe() | {"image": _encode(self.image)}
+        return self.describe() | {"image": encode(self.image)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,10 +292,17 @@ class Library:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, as a dict that JSON can hold."""
-        return self.describe() | {"maps": _encode(self.maps)}
+        return self.describe() | {"maps": encode(self.maps)}
 
 
 Structure = Symmetry | Lattice | Topograph | Library
+
+
+def images_of(structure: Structure | None) -> FloatArray | None:
+    """Image (ny, nx) or maps (K, ny, nx) that a structure is made of; None if of none."""
+    if isinstance(structure, Topograph):
+        return structure.image
+    return structure.maps if isinstance(structure, Library) else None
 
 
 def structure_from_json(state: Mapping[str, Any], images: npt.ArrayLike | None = None) -> Structure:
@@ -334,7 +341,7 @@ def structure_from_json(state: Mapping[str, Any], images: npt.ArrayLike | None =
                 f"The structure {kind!r} is named by its checksum only; give the image or the "
                 "maps that the run had."
             )
-        array = np.asarray(images, dtype=float) if key not in state else _decode(state[key])
+        array = np.asarray(images, dtype=float) if key not in state else decode(state[key])
         found: Structure = (
             Topograph(array) if kind == "topograph" else Library(array, state["components"])
         )
@@ -376,13 +383,3 @@ def _require_shape(what: str, image: FloatArray, grid: Grid) -> None:
 def _digest(array: FloatArray) -> str:
     shape = json.dumps(list(array.shape)).encode()
     return hashlib.sha256(shape + np.ascontiguousarray(array, dtype="<f8").tobytes()).hexdigest()
-
-
-def _encode(array: FloatArray) -> dict[str, Any]:
-    data = np.ascontiguousarray(array, dtype="<f8").tobytes()
-    return {"shape": list(array.shape), "float64": base64.b64encode(data).decode("ascii")}
-
-
-def _decode(state: Mapping[str, Any]) -> FloatArray:
-    data = np.frombuffer(base64.b64decode(state["float64"]), dtype="<f8")
-    return data.reshape(state["shape"]).astype(float)

@@ -41,6 +41,7 @@ DECISIONS = {
     "trained",
     "reason",
     "structure",
+    "failure",
     "seconds_deciding",
     "seconds_instrument",
     "seconds_cycle",
@@ -96,7 +97,9 @@ def test_documents_of_gp_sts(
         1,
     )
     (start,), (stop,) = documents.of("start"), documents.of("stop")
-    assert {d["name"] for d in documents.of("descriptor")} == {"baseline", "primary", "decisions"}
+    assert {d["name"] for d in documents.of("descriptor")} == {
+        *("baseline", "primary", "decisions", "map"),
+    }
     assert stop["num_events"] == {"baseline": 2, "primary": 5, "decisions": 5}
     assert stop["exit_status"] == "success"
     assert stop["reason"] == result.plan_result == "budget of 5 points spent, 0 of them failed"

@@ -319,7 +319,7 @@ def test_an_own_rule_is_taken_and_has_to_be_given_again():
         ("{", "not a checkpoint"),
         ("[1]", "no JSON object"),
         ('{"version": 99}', "version 99"),
-        ('{"version": 2, "settings": {}}', "damaged"),
+        ('{"version": 3, "settings": {}}', "damaged"),
     ],
 )
 def test_a_bad_checkpoint_is_refused(tmp_path, text, message):
