@@ -1,8 +1,9 @@
 """From features to probabilities and novelty, and new classes from a few examples.
 
 The distance of a spectrum from a class is that of Mahalanobis in feature space, with one
-covariance for all kinds. A class learned from examples is the mean of their features: old
-classes keep their features, their probabilities among each other and their reject.
+covariance for all kinds. A class learned from examples is the mean of their features. Old
+classes keep their features, their probabilities among each other and their reject, and a new one
+may take no more than 2 % of the spectra of the old ones that the head remembers.
 """
 
 from collections.abc import Mapping
@@ -20,9 +21,11 @@ __all__ = ["Head", "fit_head", "few_shot"]
 
 _SHRINKAGE = 0.05
 _STEEPNESS = 8.0
-_ODDS, _DOUBT = 16.0, 0.5
+_ODDS, _DOUBT = 8.0, 0.5
 _CELL = 0.3
 _LIMIT = 12.0
+_REMEMBERED, _FORGOTTEN = 800, 0.02
+_SEED = 91
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,10 @@ class Head:
         Logit of the novelty: reject[0] score + reject[1] log(distance) + reject[2].
     trained : int
         Number of classes that have logits.
+    memory : (M, F + 1) array
+        Spectra of the trained classes: white coordinates, and logit of the novelty.
+    handicap : (K,) array
+        What the log odds of a class are lowered by, so that it leaves the memory alone.
     """
 
     classes: tuple[str, ...]
@@ -54,6 +61,8 @@ class Head:
     temperature: float
     reject: Array
     trained: int
+    memory: Array
+    handicap: Array
 
     def judge(self, features: Array, logits: Array, score: Array) -> tuple[Array, Array]:
         """Probabilities and novelty.
@@ -74,32 +83,39 @@ class Head:
         """
         scaled = logits / self.temperature
         old = np.exp(scaled - logsumexp(scaled, axis=1, keepdims=True))
-        distance = self.distances(features)
-        nearest = distance[:, : self.trained].min(axis=1)
-        strange = self.reject[0] * score + self.reject[1] * np.log(nearest) + self.reject[2]
-        strange = np.clip(strange, -_LIMIT, _LIMIT)
+        white = features @ self.whitening
+        distance = self._distances(white)
+        strange = self._strange(score, distance)
         if self.trained == len(self.classes):
             return old, expit(strange)
-        added = distance[:, self.trained :]
-        # Log odds of each new class against all the old ones, the reject's doubt among them.
-        ratio = _ODDS * np.log(nearest[:, None] / added) + _DOUBT * strange[:, None]
-        odds = np.concatenate((np.zeros((len(ratio), 1)), ratio), axis=1)
+        odds = np.concatenate((np.zeros((len(white), 1)), self._odds(distance, strange)), axis=1)
         share = np.exp(odds - logsumexp(odds, axis=1, keepdims=True))
         probabilities = np.concatenate((old * share[:, :1], share[:, 1:]), axis=1)
+        added = distance[:, self.trained :]
         outside = np.log(added / self.spread[self.trained :]).min(axis=1)
         novelty = np.minimum(expit(strange), expit(_STEEPNESS * outside))
         return probabilities / probabilities.sum(axis=1, keepdims=True), novelty
 
-    def distances(self, features: Array) -> Array:
-        """Squared Mahalanobis distances (N, K) of features (N, F) from the classes."""
-        white = features @ self.whitening
+    def _distances(self, white: Array) -> Array:
+        """Squared Mahalanobis distances (N, K) of white coordinates (N, F) from the classes."""
         square = (white**2).sum(axis=1)[:, None] + (self.centres**2).sum(axis=1)
         return np.maximum(square - 2.0 * white @ self.centres.T, 1e-6)
 
+    def _strange(self, score: Array, distance: Array) -> Array:
+        """Logit (N,) of the novelty beside the trained classes."""
+        nearest = np.log(distance[:, : self.trained].min(axis=1))
+        value = self.reject[0] * score + self.reject[1] * nearest + self.reject[2]
+        return np.clip(value, -_LIMIT, _LIMIT)
+
+    def _odds(self, distance: Array, strange: Array) -> Array:
+        """Log odds (N, K - trained) of each new class against all the old ones."""
+        nearest = distance[:, : self.trained].min(axis=1)
+        ratio = np.log(nearest[:, None] / distance[:, self.trained :])
+        return _ODDS * ratio + _DOUBT * strange[:, None] - self.handicap[self.trained :]
+
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings, for a file."""
-        names = ("whitening", "centres", "spread", "reject")
-        arrays = {f"head.{name}": np.asarray(getattr(self, name), np.float32) for name in names}
+        arrays = {f"head.{name}": np.asarray(getattr(self, name), np.float32) for name in _ARRAYS}
         settings = {
             "classes": list(self.classes),
             "temperature": self.temperature,
@@ -117,20 +133,19 @@ class Head:
             If something is missing or does not fit.
         """
         try:
-            values = {
-                name: np.asarray(arrays[f"head.{name}"], float)
-                for name in ("whitening", "centres", "spread", "reject")
-            }
+            values = {name: np.asarray(arrays[f"head.{name}"], float) for name in _ARRAYS}
             classes = tuple(str(name) for name in settings["classes"])
             temperature, trained = float(settings["temperature"]), int(settings["trained"])
         except KeyError as error:
             raise ValueError(f"the model holds no {error}; it is not of this kind") from None
-        size = values["whitening"].shape[0]
+        size = len(values["whitening"])
         expected = {
             "whitening": (size, size),
             "centres": (len(classes), size),
             "spread": (len(classes),),
             "reject": (3,),
+            "memory": (len(values["memory"]), size + 1),
+            "handicap": (len(classes),),
         }
         for name, shape in expected.items():
             if values[name].shape != shape or not np.isfinite(values[name]).all():
@@ -140,6 +155,9 @@ class Head:
         if not (temperature > 0.0 and 2 <= trained <= len(classes)):
             raise ValueError(f"temperature {temperature}, {trained} trained classes: out of range")
         return cls(classes, temperature=temperature, trained=trained, **values)
+
+
+_ARRAYS = ("whitening", "centres", "spread", "reject", "memory", "handicap")
 
 
 def fit_head(
@@ -168,23 +186,51 @@ def fit_head(
     means = {kind: features[kinds == kind].mean(axis=0) for kind in named}
     inside = np.isin(kinds, named)
     rest = features[inside] - np.stack([means[kind] for kind in kinds[inside]])
-    covariance = rest.T @ rest / max(len(rest) - len(named), 1)
+    own = kinds[inside] < count
     size = features.shape[1]
-    covariance = (1.0 - _SHRINKAGE) * covariance + _SHRINKAGE * np.trace(covariance) / size * (
-        np.eye(size)
-    )
+    covariance = _covariance(rest[own])
+    if not own.all():
+        # The classes count as much as all other kinds together.
+        covariance = 0.5 * covariance + 0.5 * _covariance(rest[~own])
+    covariance *= 1.0 - _SHRINKAGE
+    covariance += _SHRINKAGE * np.trace(covariance) / size * np.eye(size)
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))
     centres = np.stack([means[kind] for kind in range(count)]) @ whitening
-    head = Head(classes, whitening, centres, np.ones(count), 1.0, np.array([0.0, 1.0, 0.0]), count)
     held_features, held_kinds, logits, score = held
     known = (held_kinds >= 0) & (held_kinds < count)
-    distance = head.distances(held_features)
-    own = distance[known, held_kinds[known]]
-    spread = np.array([np.quantile(own[held_kinds[known] == kind], 0.98) for kind in range(count)])
-    temperature = _temperature(logits[known], held_kinds[known])
+    head = Head(
+        classes,
+        whitening,
+        centres,
+        spread=np.ones(count),
+        temperature=_temperature(logits[known], held_kinds[known]),
+        reject=np.array([0.0, 1.0, 0.0]),
+        trained=count,
+        memory=np.zeros((0, size + 1)),
+        handicap=np.zeros(count),
+    )
+    white = held_features @ whitening
+    distance = head._distances(white)
+    near = distance[known, held_kinds[known]]
+    spread = np.array([np.quantile(near[held_kinds[known] == k], 0.98) for k in range(count)])
     reject = _reject(score, np.log(distance.min(axis=1)), ~known)
-    return replace(head, spread=spread, temperature=temperature, reject=reject)
+    head = replace(head, spread=spread, reject=reject)
+    # Only what is rightly known is worth remembering, as many of each class.
+    right = known & (logits.argmax(axis=1) == held_kinds)
+    rng = np.random.default_rng(_SEED)
+    chosen = np.concatenate(
+        [
+            rng.permutation(np.flatnonzero(right & (held_kinds == kind)))[: _REMEMBERED // count]
+            for kind in range(count)
+        ]
+    )
+    strange = head._strange(score, distance)
+    return replace(head, memory=np.column_stack((white, strange))[chosen])
+
+
+def _covariance(rest: Array) -> Array:
+    return np.asarray(rest.T @ rest / max(len(rest), 1))
 
 
 def few_shot(head: Head, name: str, features: Array) -> Head:
@@ -218,12 +264,18 @@ def few_shot(head: Head, name: str, features: Array) -> Head:
     typical = float(np.median(head.spread[: head.trained])) * (1.0 + 1.0 / len(features))
     # A class far from all others may be wide: nearer to it than to them is near enough.
     far = float(((head.centres - centre) ** 2).sum(axis=1).min())
-    return replace(
+    new = replace(
         head,
         classes=(*head.classes, name),
         centres=np.concatenate((head.centres, centre[None])),
         spread=np.append(head.spread, max(typical, _CELL * far)),
+        handicap=np.append(head.handicap, 0.0),
     )
+    if len(head.memory) == 0:
+        return new
+    odds = new._odds(new._distances(head.memory[:, :-1]), head.memory[:, -1])[:, -1]
+    handicap = max(0.0, float(np.quantile(odds, 1.0 - _FORGOTTEN)))
+    return replace(new, handicap=np.append(head.handicap, handicap))
 
 
 def _temperature(logits: Array, kinds: NDArray[np.int64]) -> float:

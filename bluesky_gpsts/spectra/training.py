@@ -33,7 +33,7 @@ Prepared = tuple[NDArray[np.float16], Targets]
 
 
 def train_default(
-    seed: int = 0, *, sessions: int = 1800, epochs: int = 12, progress: bool = True
+    seed: int = 0, *, sessions: int = 2000, epochs: int = 7, progress: bool = True
 ) -> DefaultClassifier:
     """Train on simulated sessions, each with a tip of its own.
 
@@ -42,7 +42,7 @@ def train_default(
     seed : int
         Seed of sessions, weights and order.
     sessions : int
-        Sessions to train on, 12 or more; 0.25 s each to simulate.
+        Sessions to train on, 12 or more; 0.1 s each to simulate.
     epochs : int
         How often each spectrum is seen.
     progress : bool
