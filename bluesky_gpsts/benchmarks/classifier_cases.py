@@ -146,6 +146,7 @@ def novelty_rows(shipped: Classifier, method: str, seeds: int, goals: bool = Tru
     """Kinds that the classifier has never seen, against the classes under the same conditions."""
     areas: dict[str, list[float]] = {}
     wrong: list[float] = []
+    rejected: list[float] = []
     for seed in range(seeds):
         known, strange = _known_and_strange(seed)
         ordinary, found = judge(shipped, known), judge(shipped, strange)
@@ -153,6 +154,7 @@ def novelty_rows(shipped: Classifier, method: str, seeds: int, goals: bool = Tru
             novelty = found.novelty[found.labels == kind]
             areas.setdefault(kind, []).append(area(ordinary.novelty, novelty))
         areas.setdefault("all kinds", []).append(area(ordinary.novelty, found.novelty))
+        rejected.append(1.0 - found.accepted)
         sure = (1.0 - found.novelty) * found.probabilities.max(axis=1)
         wrong.append(float((sure > 0.9).mean()))
     rows = []
@@ -161,6 +163,8 @@ def novelty_rows(shipped: Classifier, method: str, seeds: int, goals: bool = Tru
         case, mean = f"unknown kind, {kind}", float(np.mean(values))
         rows.append(Row(case, method, "AUROC of novelty", mean, "", seeds, goal))
     case = "unknown kinds"
+    share = float(np.mean(rejected))
+    rows.append(Row(case, method, "share said to be none of the classes", share, "", seeds))
     share = float(np.mean(wrong))
     rows.append(Row(case, method, "named a class with confidence > 0.9", share, "", seeds))
     return rows
