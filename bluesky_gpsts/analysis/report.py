@@ -79,7 +79,7 @@ def write_report(
 
 
 def _with_classes(record: RunRecord) -> tuple[RunRecord, list[tuple[str, str, str, Draw]]]:
-    """Figures on the classes of a run that a classifier named, or a remark on why there are none."""
+    """Figures on the classes of a run that was classified, or a remark on why there are none."""
     known = record.start.get("classifier")
     if not known or not record.n_spectra:
         return record, []
