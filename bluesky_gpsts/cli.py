@@ -1,14 +1,13 @@
 """The command ``gpsts``."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from bluesky_gpsts import __version__
+from bluesky_gpsts import __version__, cli_models
+from bluesky_gpsts.cli_output import check_output, number, whole, write_json
 
 __all__ = ["main"]
 
@@ -71,17 +70,18 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure, beside what others do")
     bench.add_argument(
         "name",
-        choices=("acquisition", "cube", "decode", "drift", "latency", "map"),
+        choices=("acquisition", "classifier", "cube", "decode", "drift", "latency", "map"),
         help="which benchmark",
     )
     bench.add_argument("--sample", help="for map: a .3ds grid (default: WS2 and Au(111))")
+    both = bench.add_argument_group("for acquisition and classifier")
+    both.add_argument("--seeds", help="seeds of each cell (default: 10, or 3; fewer if quick)")
+    both.add_argument("--data", type=Path, help="folder of the real measurements")
     only = bench.add_argument_group("for acquisition")
     only.add_argument("--map", type=Path, help="a .3ds, .npy or WSxM ASCII map of your own")
     only.add_argument("--cases", help="maps to run, comma-separated (default: all)")
     only.add_argument("--strategies", help="strategies to run, comma-separated (default: all)")
-    only.add_argument("--seeds", help="seeds of each cell (default: 10; 1 if quick)")
     only.add_argument("--noise", help="only this fraction of the range: 0.03 or 0.1")
-    only.add_argument("--data", type=Path, help="folder of the real measurements")
     only.add_argument(
         "--results", type=Path, help="keep single runs in this file, and go on from it"
     )
@@ -91,43 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     only.add_argument("--figure", type=Path, help="draw the comparison to this PNG file")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
     bench.add_argument("--json", type=Path, help="write the table to this file")
+    cli_models.add_commands(commands)
     return parser
 
 
-def _whole(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number, not {text!r}") from None
-
-
-def _check_output(path: Path | None) -> None:
-    """Refuse a summary file that cannot be written, before anything is started."""
-    if path is None:
-        return
-    parent = path.resolve().parent
-    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ValueError(f"cannot write {path}: give a file in an existing, writable folder")
-
-
-def _write_json(path: Path | None, data: Any) -> None:
-    if path is not None:
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-
-
 def _demo(options: argparse.Namespace) -> int:
-    _check_output(options.json)
-    seed = _whole("--seed", options.seed)
-    spectra = _whole("--spectra", options.spectra)
+    check_output(options.json)
+    seed = whole("--seed", options.seed)
+    spectra = whole("--spectra", options.spectra)
     from bluesky_gpsts.demo import run_demo
 
     summary = run_demo(
@@ -137,7 +108,7 @@ def _demo(options: argparse.Namespace) -> int:
         acquisition=options.acquisition,
         folder=options.folder,
     )
-    _write_json(options.json, summary.as_dict())
+    write_json(options.json, summary.as_dict())
     final = summary.correlations[-1] if summary.correlations else None
     parts = ", ".join(f"{name} {value:.1f} s" for name, value in summary.seconds.items())
     print(f"Run          {summary.uid}")
@@ -150,12 +121,12 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _sim(options: argparse.Namespace) -> int:
-    seed = _whole("--seed", options.seed)
-    ports = tuple(_whole("--ports", port) for port in options.ports.split(","))
+    seed = whole("--seed", options.seed)
+    ports = tuple(whole("--ports", port) for port in options.ports.split(","))
     if not all(0 <= port <= 65535 for port in ports):
         raise ValueError(f"--ports must lie in 0 to 65535, not {options.ports}")
-    scale = _number("--time-scale", options.time_scale)
-    release = _whole("--release", options.release)
+    scale = number("--time-scale", options.time_scale)
+    release = whole("--release", options.release)
     import threading
 
     from bluesky_gpsts.plans.checks import require_seed
@@ -179,7 +150,7 @@ def _sim(options: argparse.Namespace) -> int:
 
 
 def _catalog(options: argparse.Namespace) -> int:
-    _check_output(options.json)
+    check_output(options.json)
     from bluesky_gpsts.catalog import open_catalog, sync
 
     if options.action == "sync":
@@ -187,7 +158,7 @@ def _catalog(options: argparse.Namespace) -> int:
         for outcome in outcomes:
             print(outcome)
         print(f"{len(outcomes)} runs were waiting in the journal")
-        _write_json(options.json, [str(outcome) for outcome in outcomes])
+        write_json(options.json, [str(outcome) for outcome in outcomes])
         return 0
     with open_catalog(options.where) as catalog:
         if options.action == "profile":
@@ -217,7 +188,7 @@ def _catalog(options: argparse.Namespace) -> int:
             )
         for row in rows:
             print(f"{row['uid']}  {row['plan']:8}  {row['status']:12}  {row['sample']}")
-        _write_json(options.json, rows)
+        write_json(options.json, rows)
     return 0
 
 
@@ -239,24 +210,25 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    _check_output(options.json)
+    check_output(options.json)
     from importlib import import_module
 
     from bluesky_gpsts.benchmarks.table import table
 
     benchmark = import_module(f"bluesky_gpsts.benchmarks.{options.name}")
     _check_options(options)
+    seeds = None if options.seeds is None else whole("--seeds", options.seeds)
     if options.name == "map":
         result = benchmark.run(options.quick, options.sample)
     elif options.name == "acquisition":
-        _check_output(options.results)
-        _check_output(options.figure)
+        check_output(options.results)
+        check_output(options.figure)
         result = benchmark.run(
             options.quick,
             cases=_listed(options.cases),
             strategies=_listed(options.strategies),
-            seeds=None if options.seeds is None else _whole("--seeds", options.seeds),
-            noise=None if options.noise is None else _number("--noise", options.noise),
+            seeds=seeds,
+            noise=None if options.noise is None else number("--noise", options.noise),
             map_file=options.map,
             data=options.data,
             results=options.results,
@@ -264,29 +236,41 @@ def _bench(options: argparse.Namespace) -> int:
             report_only=bool(options.report_only),
         )
         print(benchmark.text(result))
-        _write_json(options.json, result)
+        write_json(options.json, result)
         return 0
+    elif options.name == "classifier":
+        chosen = {} if seeds is None else {"seeds": seeds}
+        result = benchmark.run(options.quick, data=options.data, **chosen)
     else:
         result = benchmark.run(options.quick)
     print(table(result))
     for note in result.get("notes", ()):
         print(note)
-    _write_json(options.json, result)
+    write_json(options.json, result)
     return 0
 
 
-_ACQUISITION_ONLY = (
-    *("map", "cases", "strategies", "seeds", "noise", "data", "results", "report_only", "figure"),
-)
+_ACQUISITION = ("acquisition",)
+_OWNERS = {
+    "sample": ("map",),
+    "seeds": ("acquisition", "classifier"),
+    "data": ("acquisition", "classifier"),
+    "map": _ACQUISITION,
+    "cases": _ACQUISITION,
+    "strategies": _ACQUISITION,
+    "noise": _ACQUISITION,
+    "results": _ACQUISITION,
+    "report_only": _ACQUISITION,
+    "figure": _ACQUISITION,
+}
 
 
 def _check_options(options: argparse.Namespace) -> None:
     """Refuse options of another benchmark, which would be ignored."""
-    owners = {"sample": "map"} | dict.fromkeys(_ACQUISITION_ONLY, "acquisition")
-    for option, owner in owners.items():
-        if getattr(options, option) is not None and options.name != owner:
+    for option, owners in _OWNERS.items():
+        if getattr(options, option) is not None and options.name not in owners:
             name = option.replace("_", "-")
-            raise ValueError(f"--{name} is for the benchmark {owner!r}, not {options.name!r}")
+            raise ValueError(f"--{name} is for the benchmark {owners[0]!r}, not {options.name!r}")
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:
@@ -300,6 +284,7 @@ _COMMANDS = {
     "catalog": _catalog,
     "report": _report,
     "bench": _bench,
+    **cli_models.COMMANDS,
 }
 
 

@@ -92,7 +92,7 @@ def run_demo(
         With one sentence about what was wrong; nothing keeps running then.
     """
     from bluesky_gpsts.plans.checks import require_count, require_seed
-    from bluesky_gpsts.surrogate.acquisition import get_acquisition
+    from bluesky_gpsts.surrogate.scores import get_acquisition
 
     require_seed(seed)
     get_acquisition(acquisition)

@@ -3,9 +3,16 @@
 from .errors import AnalysisError
 from .history import MapHistory
 from .maps import correlations, final_maps, history_of, maps_after
+from .priors import (
+    lattice_of,
+    learned_prior,
+    library_of,
+    symmetry_of,
+    topograph_of,
+)
 from .record import RunRecord, read_record
 from .report import write_report
-from .warm import learned_prior, library_of
+from .resume import optimizer_of
 
 __all__ = [
     "AnalysisError",
@@ -14,9 +21,13 @@ __all__ = [
     "correlations",
     "final_maps",
     "history_of",
+    "lattice_of",
     "learned_prior",
     "library_of",
     "maps_after",
+    "optimizer_of",
     "read_record",
+    "symmetry_of",
+    "topograph_of",
     "write_report",
 ]

@@ -240,6 +240,7 @@ def build_history(
     spectra: "xr.Dataset",
     decisions: "xr.Dataset",
     images: FloatArray | None = None,
+    final: Mapping[str, Any] | None = None,
 ) -> MapHistory:
     """Put together what the maps of a run depend on.
 
@@ -251,6 +252,8 @@ def build_history(
         As `bluesky_gpsts.catalog.spectra` and `decisions` return them.
     images : ndarray, optional
         As `bluesky_gpsts.catalog.structure_images` returns them.
+    final : mapping, optional
+        As `bluesky_gpsts.catalog.final_model` returns it.
 
     Returns
     -------
@@ -275,19 +278,31 @@ def build_history(
     x, y = spectra["x"].values, spectra["y"].values
     valid = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
     kernel = str(start.get("kernel", "matern-5/2"))
-    models = _models(grid, values, valid, decisions)
+    models = _models(grid, values, valid, decisions, final or {})
     return MapHistory(grid, kernel, x, y, values, variances, *models, images)
 
 
 def _models(
-    grid: Grid, values: FloatArray, valid: npt.NDArray[np.bool_], decisions: "xr.Dataset"
+    grid: Grid,
+    values: FloatArray,
+    valid: npt.NDArray[np.bool_],
+    decisions: "xr.Dataset",
+    final: Mapping[str, Any],
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_], tuple[str, ...]]:
     """Hyperparameters, default noise, whether trained, and structure after k spectra.
 
     The decision with n_data = k, the next one, recorded them. Where there is none (the end of a
-    run, a batch of initial points), those of the latest decision before are the best known.
+    run that was broken off, a batch of initial points), those of the latest decision before are
+    the best known.
     """
     known = _recorded(decisions)
+    if final and np.isfinite(final["hyperparameters"]).all():
+        known[int(final["n_data"])] = (
+            np.asarray(final["hyperparameters"], dtype=float),
+            float(final["default_noise_variance"]),
+            bool(final["trained"]),
+            str(final["structure"]),
+        )
     vectors = np.full((len(values), 4), np.nan)
     noise = np.full(len(values), np.nan)
     trained = np.zeros(len(values), dtype=bool)

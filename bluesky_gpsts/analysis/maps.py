@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bluesky_gpsts.catalog import decisions as read_decisions
+from bluesky_gpsts.catalog import final_model, structure_images
 from bluesky_gpsts.catalog import spectra as read_spectra
-from bluesky_gpsts.catalog import structure_images
 
 from .history import MapHistory, build_history
 
@@ -34,7 +34,11 @@ def history_of(run: Any) -> MapHistory:
         The start document does not say which column is which.
     """
     return build_history(
-        run.metadata["start"], read_spectra(run), read_decisions(run), structure_images(run)
+        run.metadata["start"],
+        read_spectra(run),
+        read_decisions(run),
+        structure_images(run),
+        final_model(run),
     )
 
 

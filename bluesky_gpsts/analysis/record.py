@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bluesky_gpsts.catalog import CatalogError, structure_images
+from bluesky_gpsts.catalog import CatalogError, final_model, structure_images
 from bluesky_gpsts.catalog import decisions as read_decisions
 from bluesky_gpsts.catalog import spectra as read_spectra
 from bluesky_gpsts.catalog import survey as read_survey
@@ -161,7 +161,7 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         ) from error
     start, stop = dict(run.metadata["start"]), dict(run.metadata.get("stop") or {})
     spectra, decisions = read_spectra(run), read_decisions(run)
-    history = build_history(start, spectra, decisions, structure_images(run))
+    history = build_history(start, spectra, decisions, structure_images(run), final_model(run))
     remarks = []
     image = None
     if start.get("survey"):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,8 @@ def write_report(
     """
     target = Path(folder)
     _check_writable(target)
-    record = read_record(catalog, uid)
-    plan = _contents(record)
+    record, named = _with_classes(read_record(catalog, uid))
+    plan = [*_contents(record), *named]
     total = len(plan) + 1
     pictures = []
     for name, title, caption, draw in plan:
@@ -75,6 +76,26 @@ def write_report(
     if progress is not None:
         progress(total, total)
     return target / FILE
+
+
+def _with_classes(record: RunRecord) -> tuple[RunRecord, list[tuple[str, str, str, Draw]]]:
+    """Figures on the classes of a run that was classified, or a remark on why there are none."""
+    known = record.start.get("classifier")
+    if not known or not record.n_spectra:
+        return record, []
+    from bluesky_gpsts.spectra.registry import load_with_card
+
+    from .class_figures import contents
+
+    model = str(known["model"])
+    try:
+        classifier, card = load_with_card(model.split("@")[0])
+        if card.id != model:
+            raise ValueError(f"the model of that name is {card.id} now")
+    except ValueError as error:
+        remark = f"Its spectra were named by {model}, which is not at hand for figures: {error}."
+        return replace(record, remarks=(*record.remarks, remark)), []
+    return record, contents(record, classifier, model)
 
 
 def _contents(record: RunRecord) -> list[tuple[str, str, str, Draw]]:

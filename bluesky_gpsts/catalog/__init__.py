@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .errors import CatalogError, JournalError
     from .journal import Journal, read_records
     from .open import Catalog, open_catalog
-    from .read import decisions, find, spectra, stream, structure_images, survey, truth
+    from .read import decisions, final_model, find, spectra, stream, structure_images, survey, truth
     from .runs import Outcome
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "JournalError",
     "Outcome",
     "decisions",
+    "final_model",
     "find",
     "open_catalog",
     "read_records",
@@ -43,6 +44,7 @@ _HOMES = {
     "open": ("Catalog", "open_catalog"),
     "read": (
         "decisions",
+        "final_model",
         "find",
         "spectra",
         "stream",

@@ -177,6 +177,25 @@ def decisions(run: Any) -> "xr.Dataset":
     return xr.Dataset(variables, coordinates, _attributes(run))
 
 
+def final_model(run: Any) -> dict[str, Any]:
+    """Read what the map after all spectra of a run depends on, beside the spectra.
+
+    Parameters
+    ----------
+    run : tiled.client.container.Container
+        A run of the plan gp_sts.
+
+    Returns
+    -------
+    dict
+        hyperparameters (4,), default_noise_variance, n_data, trained and structure, as a decision
+        has them; empty for a run that was broken off.
+    """
+    columns, _ = stream(run, "map")
+    names = ("hyperparameters", "default_noise_variance", "n_data", "trained", "structure")
+    return {name: columns[name][-1] for name in names} if columns else {}
+
+
 def structure_images(run: Any) -> NDArray[np.float64] | None:
     """Read what a topograph or a library prior of a run is made of.
 

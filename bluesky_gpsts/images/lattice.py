@@ -7,6 +7,9 @@ FloatArray = npt.NDArray[np.float64]
 
 _PAD = 4
 _ROUNDS = 60
+# How far the size of a wave has to be above the median of waves of its length; that of noise stays
+# below four.
+_PROMINENT = 6.0
 
 
 def lattice_from_image(
@@ -60,14 +63,17 @@ def lattice_from_image(
     # A real image has every wave twice, with either sign.
     half = (up_k > 0) | ((up_k == 0) & (across_k > 0))
     allowed = half & (np.hypot(across_k, up_k) >= 2.0)
+    prominence = power / _background(power, np.hypot(across_k, up_k))
     waves: list[FloatArray] = []
     for _ in range(2):
-        if not (allowed.any() and power[allowed].max() > 0):
+        if not (allowed.any() and prominence[allowed].max() > _PROMINENT):
             raise ValueError(
                 "The image has no two periods in different directions; give a larger image, or "
                 "the lattice vectors themselves."
             )
-        place = np.argmax(np.where(allowed, power, -1.0))
+        # Of what stands out of its surroundings, the strongest.
+        standing = allowed & (prominence > max(_PROMINENT, 0.3 * prominence[allowed].max()))
+        place = np.argmax(np.where(standing, power, -1.0))
         i, j = np.unravel_index(place, power.shape)
         wave = _refine(windowed, column, row, np.array([kx[j], ky[i]]))
         waves.append(wave)
@@ -81,6 +87,20 @@ def lattice_from_image(
     turned = vectors @ np.array([[cos, -sin], [sin, cos]])
     (ax, ay), (bx, by) = turned.tolist()
     return (ax, ay), (bx, by)
+
+
+def _background(power: FloatArray, waves: FloatArray) -> FloatArray:
+    """Median of the transform's size at waves of about the same length; never zero.
+
+    Defects, terraces and bending make long waves strong in all directions; a lattice stands out
+    of its surroundings in a few.
+    """
+    ring = np.minimum(waves.astype(int), int(max(power.shape)))
+    order = np.argsort(ring, axis=None, kind="stable")
+    rings, first = np.unique(ring.ravel()[order], return_index=True)
+    medians = np.array([np.median(part) for part in np.split(power.ravel()[order], first[1:])])
+    floor = 1e-12 * float(power.max()) or 1.0
+    return np.maximum(medians, floor)[np.searchsorted(rings, ring)]
 
 
 def _refine(
@@ -100,6 +120,9 @@ def _refine(
         moved = False
         for direction in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
             other = best + step * np.array(direction)
+            if np.abs(other - start).max() > 1.0:
+                # The top of another, longer wave.
+                continue
             value = size(other)
             if value > top:
                 best, top, moved = other, value, True

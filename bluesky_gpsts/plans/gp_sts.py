@@ -23,7 +23,9 @@ from bluesky_gpsts.plans.checks import (
 )
 from bluesky_gpsts.plans.knowledge import known_prior, known_structure
 from bluesky_gpsts.plans.merit import Merit, check_window, judge, own_merit
-from bluesky_gpsts.plans.records import DecisionRecord, MeritRecord, StructureRecord
+from bluesky_gpsts.plans.naming import known_classifier, record_classes
+from bluesky_gpsts.plans.recording import record_decision, record_map
+from bluesky_gpsts.plans.records import ClassRecord, DecisionRecord, MeritRecord, StructureRecord
 from bluesky_gpsts.plans.stubs import in_run, off_loop, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
 
@@ -31,6 +33,8 @@ __all__ = ["gp_sts"]
 
 # So many useless spectra in a row are no accident: something is wrong with the instrument.
 _FAILURES = 5
+# Seconds to wait at the end for classes that are still missing.
+_PATIENCE = 10.0
 
 
 def gp_sts(
@@ -50,6 +54,7 @@ def gp_sts(
     prior: Optional[dict] = None,  # noqa: UP045
     components: int = 0,
     merit: str = "",
+    classifier: Any = None,
     settle: float = 0.5,
     settling: float = 4e-3,
     integration: float = 20e-3,
@@ -109,6 +114,10 @@ def gp_sts(
     merit : str
         A figure of merit of your own as "module:function" of bias (V) and dI/dV (A/V), which
         returns a number, or a number and its variance; the window's integral unless given.
+    classifier : str or object
+        Name of a model that names each spectrum ("default"; ``gpsts models`` lists them), or a
+        `bluesky_gpsts.callbacks.Classify`. What it finds goes into the stream ``classes`` and to
+        the acquisition function "class"; whatever it does, the run goes on.
     settle : float
         Seconds for the feedback to settle at a new point, before it is held.
     settling : float
@@ -139,7 +148,7 @@ def gp_sts(
         If an argument is out of range, or the frame or the sweep outside what the instrument
         allows; the tip has not moved and nothing was written then.
     """
-    from bluesky_gpsts.surrogate import Grid, MapOptimizer, images_of
+    from bluesky_gpsts.surrogate import Grid, MapOptimizer, Settings, images_of
 
     require_seed(seed)
     require_count("n_spectra", n_spectra, 1)
@@ -153,6 +162,7 @@ def gp_sts(
     check_window(window, bias_range, n_points)
     require_count("components", components, 0)
     own = own_merit(merit) if merit else None
+    namer = known_classifier(classifier)
     require_positive("integration", integration, "s")
     require_positive("settle", settle, "s")
     require_positive("settling", settling, "s", or_zero=True)
@@ -180,7 +190,8 @@ def gp_sts(
             components=components,
         )
     require_optimizer(optimizer)
-    known = getattr(getattr(optimizer, "settings", None), "structure", None)
+    settings = getattr(optimizer, "settings", None)
+    known = getattr(settings, "structure", None)
     images = images_of(known)
     arguments = {
         "n_spectra": n_spectra,
@@ -198,6 +209,7 @@ def gp_sts(
         "prior": prior,
         "components": components,
         "merit": merit,
+        "classifier": None if namer is None else namer.metadata["model"],
         "settle": settle,
         "settling": settling,
         "integration": integration,
@@ -233,6 +245,8 @@ def gp_sts(
         "bias_range": list(bias_range),
         "n_points": n_points,
         "budget": n_spectra,
+        "optimizer": settings.describe() if isinstance(settings, Settings) else {},
+        **({} if namer is None else {"classifier": namer.metadata}),
         "merit_unit": "" if own else "A",
         "acquisition": acquisition,
         "kernel": kernel,
@@ -253,6 +267,8 @@ def gp_sts(
         "hints": {"dimensions": [([tip.x.name, tip.y.name], "primary")]},
         **(md or {}),
     }
+    class_record = ClassRecord(name="class")
+    points: list[Any] = []
     # One worker: the optimizer is not made for two threads at a time.
     executor = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
 
@@ -295,14 +311,14 @@ def gp_sts(
             yield from bps.mv(stm.lock_in.on, 1)
         sts.check()
 
-    def settings() -> Generator[Msg, Any, None]:
+    def baseline() -> Generator[Msg, Any, None]:
         yield from bps.create(name="baseline")
         for device in (stm, *stm.settings()):
             yield from bps.read(device)
         yield from bps.save()
 
     def loop() -> Generator[Msg, Any, str]:
-        yield from settings()
+        yield from baseline()
         if images is not None:
             record = StructureRecord(name="structure")
             yield from bps.mv(record.structure_images, np.asarray(images))
@@ -315,7 +331,7 @@ def gp_sts(
         # The choice of the first point counts to the first spectrum, later ones to the spectrum
         # that they follow: the parts of a cycle then add up.
         deciding = time.monotonic() - begin
-        taken = failures = 0
+        taken = failures = failed = 0
         yield from bps.checkpoint()
         while point is not None and taken < n_spectra:
             start = time.monotonic()
@@ -331,6 +347,7 @@ def gp_sts(
                     f"{type(optimizer).__name__}, has no register_failures to go on without it"
                 )
             failures = failures + 1 if found.failure else 0
+            failed += bool(found.failure)
             yield from bps.mv(
                 judged.figure_of_merit,
                 found.value,
@@ -342,8 +359,9 @@ def gp_sts(
                 yield from bps.read(device)
             yield from bps.save()
             taken += 1
+            points.append(point["_id"])
             yield from bps.checkpoint()
-            yield from _record(decision, optimizer, point, taken)
+            yield from record_decision(decision, optimizer, point, taken)
             yield from bps.mv(decision.failure, found.failure)
             before = time.monotonic()
             spectrum = np.asarray(didv)
@@ -361,50 +379,28 @@ def gp_sts(
             yield from bps.create(name="decisions")
             yield from bps.read(decision)
             yield from bps.save()
-            # Directly after the event, so that going back never repeats it.
+            if namer is not None:
+                yield from record_classes(class_record, namer, optimizer, points)
+            # Directly after the events, so that going back never repeats them.
             yield from bps.checkpoint()
             if failures == _FAILURES:
                 raise RuntimeError(
                     f"{failures} spectra in a row cannot be used, the last because "
                     f"{found.failure}; look at the spectra of this run and at the instrument"
                 )
-        yield from settings()
+        if namer is not None:
+            yield from off_loop(executor, partial(namer.finish, _PATIENCE))
+            yield from record_classes(class_record, namer, optimizer, points)
+        if taken > failed and hasattr(optimizer, "map_record"):
+            yield from record_map(optimizer)
+        yield from baseline()
         return reason or f"{taken} spectra were taken"
 
     def closed() -> Generator[Msg, Any, None]:
         executor.shutdown(wait=False)
+        if isinstance(classifier, str) and namer is not None:
+            namer.close()
         yield from bps.null()
 
-    return (yield from bpp.finalize_wrapper(staged(), closed()))
-
-
-def _record(
-    decision: DecisionRecord, optimizer: Any, point: dict[str, Any], number: int
-) -> Generator[Msg, Any, None]:
-    """Put why `point` was chosen into the record, as far as the optimizer tells."""
-    yield from bps.mv(
-        decision.decision_id,
-        float(number),
-        decision.primary_seq_num,
-        float(number),
-        decision.x,
-        float(point["x"]),
-        decision.y,
-        float(point["y"]),
-    )
-    explain = getattr(optimizer, "explain", None)
-    if explain is None:
-        yield from bps.mv(decision.reason, type(optimizer).__name__)
-        return
-    why = explain(point["_id"])
-    for name in (
-        "acquisition_value",
-        "posterior_mean",
-        "posterior_std",
-        "default_noise_variance",
-        "n_data",
-        "trained",
-    ):
-        yield from bps.mv(getattr(decision, name), float(getattr(why, name)))
-    yield from bps.mv(decision.hyperparameters, np.asarray(why.hyperparameters, dtype=float))
-    yield from bps.mv(decision.reason, why.reason, decision.structure, why.structure)
+    whole = staged() if namer is None else bpp.subs_wrapper(staged(), {"all": [namer]})
+    return (yield from bpp.finalize_wrapper(whole, closed()))

@@ -9,7 +9,14 @@ from ophyd import Device
 
 from bluesky_gpsts.devices.signals import ArraySignal, Quantity
 
-__all__ = ["DecisionRecord", "MeritRecord", "StructureRecord", "SurveyRecord"]
+__all__ = [
+    "ClassRecord",
+    "DecisionRecord",
+    "MapRecord",
+    "MeritRecord",
+    "StructureRecord",
+    "SurveyRecord",
+]
 
 
 class _Record(Device):
@@ -52,6 +59,33 @@ class DecisionRecord(_Record):
     seconds_deciding = Cpt(Quantity, value=0.0, units="s")
     seconds_instrument = Cpt(Quantity, value=0.0, units="s")
     seconds_cycle = Cpt(Quantity, value=0.0, units="s")
+
+
+class MapRecord(_Record):
+    """What the map after all spectra depends on, beside the spectra."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hyperparameters.put(np.full(4, math.nan))
+
+    hyperparameters = Cpt(ArraySignal)
+    default_noise_variance = Cpt(Quantity, value=math.nan, units="A^2")
+    n_data = Cpt(Quantity, value=math.nan)
+    trained = Cpt(Quantity, value=math.nan)
+    structure = Cpt(Quantity, value="")
+
+
+class ClassRecord(_Record):
+    """Class of a spectrum, as `bluesky_gpsts.callbacks.Classified` describes it."""
+
+    primary_seq_num = Cpt(Quantity, value=0.0)
+    label = Cpt(Quantity, value="")
+    probabilities = Cpt(ArraySignal)
+    novelty = Cpt(Quantity, value=math.nan)
+    model = Cpt(Quantity, value="")
+    seconds_waiting = Cpt(Quantity, value=0.0, units="s")
+    seconds_working = Cpt(Quantity, value=0.0, units="s")
+    problem = Cpt(Quantity, value="")
 
 
 class StructureRecord(_Record):

@@ -7,6 +7,7 @@ from .optimizer import MapOptimizer
 from .records import Decision
 from .replay import posterior_maps
 from .scaling import noise_variances
+from .settings import Settings
 from .spectra import spectral_cube
 from .structures import (
     Lattice,
@@ -32,6 +33,7 @@ __all__ = [
     "Library",
     "MapOptimizer",
     "Prior",
+    "Settings",
     "Structure",
     "Symmetry",
     "Topograph",

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import get_acquisition, get_cost
 from .design import space_filling
 from .fit import Data
 from .grid import Grid
 from .model import SurfaceModel
+from .naming import Named
 from .records import Decision, Ledger
+from .scores import get_acquisition, get_cost
 from .settings import Settings
 from .stopping import estimated_correlation
 
@@ -36,7 +37,10 @@ def measured_data(grid: Grid, ledger: Ledger) -> Data:
 
 
 def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
-    """Bring the model up to date with the ledger; train if one of ``train_at`` was passed."""
+    """Bring the model up to date with the ledger.
+
+    It is trained if one of ``train_at`` was passed, and with the last outcome of the budget.
+    """
     data = measured_data(settings.grid, ledger)
     before, now = len(model), len(data)
     if model.trained or model.training_due or before >= _SCALED:
@@ -44,8 +48,16 @@ def learn(settings: Settings, ledger: Ledger, model: SurfaceModel) -> None:
     else:
         # Before the first training the scaling of so few outcomes is still moving.
         model.refit(data)
-    if any(before < count <= now for count in settings.train_at):
-        model.train(data, background=settings.background)
+    passed = any(before < count <= now for count in settings.train_at)
+    if passed or (model.trained and model.fit.n < now and _spent(settings, ledger)):
+        # After the last outcome nothing is measured meanwhile, and no other brings the result in.
+        model.train(data, background=settings.background and not _spent(settings, ledger))
+
+
+def _spent(settings: Settings, ledger: Ledger) -> bool:
+    """Whether the budget allows no further point."""
+    taken = len(ledger.measured) + len(ledger.failed)
+    return settings.max_points is not None and taken >= settings.max_points
 
 
 def choose(
@@ -72,8 +84,19 @@ def choose(
         target=settings.target_range,
         cost=None if settings.cost is None else get_cost(settings.cost),
         origin=ledger.spots[-1].copy(),
+        named=named(grid, ledger, model),
     )
     return decide(ledger, model, index, score, settings.acquisition_name)
+
+
+def named(grid: Grid, ledger: Ledger, model: SurfaceModel) -> Named | None:
+    """Return the spectra that a classifier has named; None if there are none."""
+    if not ledger.classes:
+        return None
+    xy = np.array([ledger.positions[identifier] for identifier in ledger.classes])
+    probabilities = np.array([p for p, _ in ledger.classes.values()])
+    novelty = np.array([n for _, n in ledger.classes.values()])
+    return Named(grid.to_unit(xy), probabilities, novelty, model.fit.hyperparameters[1:3])
 
 
 def decide(

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .acquisition import Acquisition, Candidates, Cost, choose_highest, discount, evaluate
+from .acquisition import Acquisition, Candidates, Cost
 from .background import Job
 from .candidates import CandidateCache
 from .fit import Data, Fit
 from .grid import Grid
 from .kernels import Kernel, get_kernel, prior_mean, prior_mean_gradient
+from .naming import Named
 from .outputs import Basis, signal_of
 from .parts import Part, add_part
 from .scaling import Scaling
+from .scores import choose_highest, discount, evaluate
 from .structures import Lattice, Structure, Symmetry
 from .training import Prior, Space, blind_space, full_vector, maximise, structured_space
 
@@ -277,6 +279,7 @@ class SurfaceModel:
         target: tuple[float, float] | None = None,
         cost: Cost | None = None,
         origin: FloatArray | None = None,
+        named: Named | None = None,
     ) -> tuple[int, float]:
         """Find the candidate that is worth most.
 
@@ -295,6 +298,8 @@ class SurfaceModel:
             Cost of each candidate, by which scores are divided.
         origin : ndarray, shape (2,), optional
             Last position in metres, for the cost.
+        named : Named, optional
+            Spectra whose class is known.
 
         Returns
         -------
@@ -330,6 +335,8 @@ class SurfaceModel:
             np.sqrt(gap),
             mean if basis is None else signal_of(cache.means[1:], basis.scales),
             target,
+            self.fit.uses_structure,
+            named,
         )
         scores = evaluate(acquisition, mean, variance, candidates)
         if cost is not None and origin is not None:

@@ -3,15 +3,15 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .acquisition import Acquisition, Cost
-from .checkpoint import from_state, make_model, read_json, to_state, write_json
+from .checkpoint import make_model
 from .grid import Grid
+from .kept import KeptOptimizer
 from .loop import choose, decide, free_candidates, learn, stop_reason
 from .points import ID, SPECTRUM, is_suggested, read_point, read_position
 from .records import Ledger, Measurement
@@ -19,10 +19,9 @@ from .settings import TRAIN_AT, Settings, require_count
 from .structures import Structure
 from .threads import single_thread
 from .training import Prior
-from .view import MapView
 
 
-class MapOptimizer(MapView):
+class MapOptimizer(KeptOptimizer):
     """Maps an outcome over a frame with as few measurements as possible.
 
     It has the methods of bluesky-adaptive 1.0's protocols ``Optimizer``,
@@ -136,8 +135,7 @@ class MapOptimizer(MapView):
             background=background,
             components=components,
         )
-        super().__init__(settings, Ledger(), make_model(settings))
-        self.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
+        super().__init__(settings, Ledger(), make_model(settings), checkpoint_path)
 
     # ---- Optimizer
 
@@ -216,6 +214,36 @@ class MapOptimizer(MapView):
             with single_thread():
                 learn(self.settings, self._ledger, self._model)
 
+    def inform(self, identifier: int, probabilities: npt.ArrayLike, novelty: float) -> None:
+        """Take in the class of a spectrum, for acquisition functions that know of classes.
+
+        Parameters
+        ----------
+        identifier : int
+            The ``"_id"`` of the suggestion.
+        probabilities : array_like, shape (K,)
+            Probability of each class, always of the same ones.
+        novelty : float
+            0 to 1: whether it is of none of them.
+
+        Raises
+        ------
+        ValueError
+            If there is no such point, or a number is not between 0 and 1.
+        """
+        found = np.atleast_1d(np.asarray(probabilities, dtype=float))
+        if identifier not in self._ledger.positions:
+            raise ValueError(f"Point {identifier!r} was never suggested by this optimizer.")
+        shapes = {p.shape for p, _ in self._ledger.classes.values()} or {found.shape}
+        values = np.append(found, novelty)
+        if found.ndim != 1 or shapes != {found.shape} or not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"Point {identifier!r}: the class is {found.tolist()} with the novelty "
+                f"{novelty!r}; give probabilities of the same classes as before, and a novelty, "
+                "all between 0 and 1."
+            )
+        self._ledger.classes[identifier] = (found, float(novelty))
+
     # ---- CanRegisterSuggestions, TrialFaultAware, SupportsStoppingCriteria
 
     def register_suggestions(
@@ -282,28 +310,6 @@ class MapOptimizer(MapView):
         reason = stop_reason(self.settings, self._ledger, self._model)
         return reason is not None, reason
 
-    # ---- Checkpointable
-
-    def checkpoint(self) -> None:
-        """Write the state to ``checkpoint_path``; an older file is replaced in one step.
-
-        Raises
-        ------
-        ValueError
-            If no ``checkpoint_path`` was given.
-        OSError
-            If the file cannot be written.
-        """
-        if self.checkpoint_path is None:
-            raise ValueError(
-                "There is nowhere to write a checkpoint; give checkpoint_path to MapOptimizer."
-            )
-        write_json(self.checkpoint_path, self.state())
-
-    def state(self) -> dict[str, Any]:
-        """Return everything needed to go on, as a dict that JSON can hold."""
-        return to_state(self.settings, self._ledger, self._model)
-
     def replay(
         self,
         x: npt.ArrayLike,
@@ -347,58 +353,3 @@ class MapOptimizer(MapView):
             if whole is not None:
                 point[SPECTRUM] = whole[number]
             self.ingest([{**point, self.settings.outcome: value}])
-
-    @classmethod
-    def from_state(
-        cls,
-        state: Mapping[str, Any],
-        *,
-        acquisition: Acquisition | None = None,
-        cost: Cost | None = None,
-        checkpoint_path: str | os.PathLike[str] | None = None,
-    ) -> "MapOptimizer":
-        """Go on from `state`.
-
-        Points that were under way are free again; their ids are not given out twice.
-
-        Parameters
-        ----------
-        state : mapping
-            What `state` returned.
-        acquisition : callable, optional
-            The acquisition function, where it was not one of those with a name.
-        cost : callable, optional
-            The cost function, likewise.
-        checkpoint_path : path, optional
-            As for the constructor.
-
-        Raises
-        ------
-        ValueError
-            If the state is of another version or damaged, or its acquisition function has no
-            name here and is not given.
-        """
-        optimizer = cls.__new__(cls)
-        MapView.__init__(optimizer, *from_state(state, acquisition, cost))
-        optimizer.checkpoint_path = None if checkpoint_path is None else Path(checkpoint_path)
-        return optimizer
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        acquisition: Acquisition | None = None,
-        cost: Cost | None = None,
-    ) -> "MapOptimizer":
-        """Go on from a file that `checkpoint` wrote, and write further ones to it.
-
-        Raises
-        ------
-        ValueError
-            If the file is not a checkpoint of this version; see `from_state`.
-        OSError
-            If it cannot be read.
-        """
-        state = read_json(Path(path))
-        return cls.from_state(state, acquisition=acquisition, cost=cost, checkpoint_path=path)

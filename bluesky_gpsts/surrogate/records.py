@@ -162,6 +162,8 @@ class Ledger:
         Outcomes in order of arrival.
     decisions : dict
         Decision of every id.
+    classes : dict
+        Probabilities (K,) of the classes, and novelty, of every id that a classifier has named.
     """
 
     positions: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -169,6 +171,7 @@ class Ledger:
     failed: list[int] = field(default_factory=list)
     measured: list[Measurement] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
+    classes: dict[int, tuple[FloatArray, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._ids = {measurement.id for measurement in self.measured}
@@ -243,6 +246,7 @@ class Ledger:
             "failed": list(self.failed),
             "measured": [measurement.to_json() for measurement in self.measured],
             "decisions": [decision.to_json() for decision in self.decisions.values()],
+            "classes": [[i, p.tolist(), n] for i, (p, n) in self.classes.items()],
         }
 
     @classmethod
@@ -257,6 +261,7 @@ class Ledger:
             failed=failed,
             measured=measured,
             decisions={decision.id: decision for decision in decisions},
+            classes={int(i): (np.array(p, float), float(n)) for i, p, n in state["classes"]},
         )
 
 

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from .acquisition import Acquisition, Cost, get_acquisition, get_cost
+from .acquisition import Acquisition, Cost
 from .grid import Grid
 from .kernels import get_kernel
+from .scores import get_acquisition, get_cost
 from .structures import Structure, structure_from_json
 from .training import Prior
 
@@ -90,6 +92,12 @@ class Settings:
             return self.acquisition
         return getattr(self.acquisition, "__name__", type(self.acquisition).__name__)
 
+    def describe(self) -> dict[str, Any]:
+        """Return what a document has to hold: checksums stand for images."""
+        plain = self.to_json()
+        plain["structure"] = None if self.structure is None else self.structure.describe()
+        return plain
+
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold; a callable is there by its name only."""
         plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -107,8 +115,12 @@ class Settings:
         state: Mapping[str, Any],
         acquisition: Acquisition | None = None,
         cost: Cost | None = None,
+        images: npt.ArrayLike | None = None,
     ) -> "Settings":
-        """Undo `to_json`; a callable has to be given again."""
+        """Undo `to_json`, or `describe` with the images of the structure given again.
+
+        A callable has to be given again.
+        """
         values = dict(state)
         values["grid"] = Grid.from_metadata(state["grid"])
         values["prior"] = Prior(**state["prior"])
@@ -121,7 +133,7 @@ class Settings:
         if values.get("target_range") is not None:
             values["target_range"] = tuple(values["target_range"])
         if values.get("structure") is not None:
-            values["structure"] = structure_from_json(values["structure"])
+            values["structure"] = structure_from_json(values["structure"], images)
         return cls(**values)
 
 

@@ -9,7 +9,7 @@ for structure finer than the length. It is estimated by leaving out one outcome 
 others predict there, compared with what was found, without the noise of the finding. Spectra crowd
 where the map is interesting, so each counts with the part of the frame that is nearest to it. The
 posterior with one outcome less is that of a slightly sparser map, which keeps the estimate on the
-safe side.
+safe side; so does a part of its own scatter, which few or noisy spectra make large.
 """
 
 import numpy as np
@@ -18,6 +18,9 @@ from .model import SurfaceModel
 
 # So many outcomes tell nothing yet: hyperparameters have been fitted to them.
 _FITTED = 4
+
+# How many standard deviations of itself the estimate of B is raised by.
+_DOUBT = 0.3
 
 
 def estimated_correlation(model: SurfaceModel) -> float:
@@ -47,7 +50,9 @@ def estimated_correlation(model: SurfaceModel) -> float:
     size = (grid.width, grid.height)
     _, nearest = cKDTree(cache.x * size).query(grid.uv)
     share = np.bincount(nearest, minlength=count) / grid.size
-    error, _ = cache.leave_one_out()
+    error, predicted = cache.leave_one_out()
     unexplained = max(float(share @ (error**2 - cache.noise)), 0.0)
-    within = unexplained * count / (count - _FITTED)
+    # A squared error scatters by as much as it is expected to be, times the root of two.
+    scatter = float(np.sqrt(2.0 * np.sum((share * np.maximum(predicted, error**2)) ** 2)))
+    within = (unexplained + _DOUBT * scatter) * count / (count - _FITTED)
     return float(np.sqrt(between / (between + within)))

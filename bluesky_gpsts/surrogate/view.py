@@ -97,6 +97,29 @@ class MapView:
                 f"There is no decision for point {identifier!r}; give the '{ID}' of a suggestion."
             ) from None
 
+    def map_record(self) -> dict[str, Any]:
+        """Return what `posterior_maps` needs to compute the map as it is, beside the outcomes.
+
+        Returns
+        -------
+        dict
+            ``hyperparameters`` (4,), ``default_noise_variance``, ``n_data``, ``trained`` and
+            ``structure``, as a `Decision` has them.
+
+        Raises
+        ------
+        ValueError
+            If there is no outcome yet.
+        """
+        self._require_data()
+        return {
+            "hyperparameters": self.hyperparameters,
+            "default_noise_variance": self.scaling.default_variance,
+            "n_data": float(self.n_points),
+            "trained": float(self._model.trained),
+            "structure": self._model.structure_document(),
+        }
+
     def mean_map(self) -> FloatArray:
         """Posterior mean: shape (ny, nx), row 0 at the bottom, unit of the outcome.
 

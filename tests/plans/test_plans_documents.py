@@ -97,8 +97,10 @@ def test_documents_of_gp_sts(
         1,
     )
     (start,), (stop,) = documents.of("start"), documents.of("stop")
-    assert {d["name"] for d in documents.of("descriptor")} == {"baseline", "primary", "decisions"}
-    assert stop["num_events"] == {"baseline": 2, "primary": 5, "decisions": 5}
+    assert {d["name"] for d in documents.of("descriptor")} == {
+        *("baseline", "primary", "decisions", "map"),
+    }
+    assert stop["num_events"] == {"baseline": 2, "primary": 5, "decisions": 5, "map": 1}
     assert stop["exit_status"] == "success"
     assert stop["reason"] == result.plan_result == "budget of 5 points spent, 0 of them failed"
 
@@ -191,7 +193,7 @@ def test_decisions_of_gp_sts(
     # A decision follows its spectrum.
     streams = {d["uid"]: d["name"] for d in documents.of("descriptor")}
     order = [streams[event["descriptor"]] for event in documents.of("event")]
-    assert order == ["baseline", *["primary", "decisions"] * 6, "baseline"]
+    assert order == ["baseline", *["primary", "decisions"] * 6, "map", "baseline"]
 
 
 def test_baseline_holds_the_settings_before_and_after(

@@ -60,7 +60,8 @@ def check_complete(documents: Any, spectra: int = 5) -> None:
     )
     (stop,) = documents.of("stop")
     assert stop["exit_status"] == "success"
-    assert stop["num_events"] == {"baseline": 2, "primary": spectra, "decisions": spectra}
+    expected = {"baseline": 2, "primary": spectra, "decisions": spectra, "map": 1}
+    assert stop["num_events"] == expected
 
 
 # ---------------------------------------------------------------- pause and resume

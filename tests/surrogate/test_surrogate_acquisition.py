@@ -2,13 +2,9 @@ import numpy as np
 import pytest
 
 from bluesky_gpsts.surrogate import Grid
-from bluesky_gpsts.surrogate.acquisition import (
-    Candidates,
-    choose_highest,
-    evaluate,
-    get_acquisition,
-)
+from bluesky_gpsts.surrogate.acquisition import Candidates
 from bluesky_gpsts.surrogate.design import space_filling
+from bluesky_gpsts.surrogate.scores import choose_highest, evaluate, get_acquisition
 
 MEAN = np.array([1.0, 3.0, 2.0])
 VARIANCE = np.array([4.0, 1.0, 0.0])
@@ -19,10 +15,10 @@ def test_rules():
     np.testing.assert_array_equal(get_acquisition("ucb")(MEAN, VARIANCE), [7.0, 6.0, 2.0])
 
 
-def candidates(signal, gap):
+def candidates(signal, gap, structured=False):
     grid = Grid(0.0, 0.0, 1.0, 1.0, 0.0, len(signal), 1)
     one = np.ones(len(signal))
-    return Candidates(grid, signal, 0.0, one, 0.1, 1.0, gap, signal)
+    return Candidates(grid, signal, 0.0, one, 0.1, 1.0, gap, signal, None, structured)
 
 
 def test_weighted_goes_for_a_localised_signal():
@@ -37,6 +33,9 @@ def test_weighted_fills_the_gaps_of_an_extended_pattern():
     gap = np.array([0.1, 0.0, 0.4, 0.2])
     scores = get_acquisition("weighted")(signal, np.ones(4), candidates(signal, gap))
     np.testing.assert_allclose(scores, gap / 0.4)
+    # A structure knows what is in the gaps.
+    scores = get_acquisition("weighted")(signal, np.ones(4), candidates(signal, gap, True))
+    np.testing.assert_allclose(scores, 0.3 + signal / 4.0)
 
 
 def test_weighted_takes_a_flat_map():

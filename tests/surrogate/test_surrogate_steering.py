@@ -15,7 +15,8 @@ from bluesky_gpsts.surrogate import (
     Prior,
     spectral_cube,
 )
-from bluesky_gpsts.surrogate.acquisition import COSTS, discount, evaluate, get_acquisition, get_cost
+from bluesky_gpsts.surrogate.acquisition import COSTS
+from bluesky_gpsts.surrogate.scores import discount, evaluate, get_acquisition, get_cost
 
 GRID = Grid(0.0, 0.0, 3e-9, 3e-9, 0.0, 24, 20)
 KEY = "figure_of_merit"
@@ -323,3 +324,35 @@ def test_whole_spectra_over_the_frame():
         spectral_cube(GRID, *xy.T, spectra, optimizer.noise_variances, decision)
     with pytest.raises(ValueError, match="one row per position"):
         spectral_cube(GRID, *xy.T, spectra[0], optimizer.noise_variances, decision)
+
+
+def test_classes_draw_points_to_where_they_are_uncertain():
+    """The left half is certain, the right half is new or undecided."""
+    optimizer = MapOptimizer(GRID, acquisition="class", n_initial=16, train_at=(16,))
+    points = run(optimizer, 16)
+    for point in points:
+        certain = point["x"] < GRID.center_x
+        probabilities = [1.0, 0.0, 0.0] if certain else [0.4, 0.3, 0.3]
+        optimizer.inform(point["_id"], probabilities, 0.0 if certain else 0.6)
+    chosen = optimizer.suggest(8)
+    assert sum(point["x"] > GRID.center_x for point in chosen) >= 7
+    again = MapOptimizer.from_state(json.loads(json.dumps(optimizer.state())))
+    named = again._ledger.classes[points[0]["_id"]]
+    np.testing.assert_array_equal(named[0], optimizer._ledger.classes[points[0]["_id"]][0])
+
+
+@pytest.mark.parametrize(
+    ("identifier", "probabilities", "novelty", "message"),
+    [
+        (99, [0.5, 0.5], 0.0, "Point 99 was never suggested"),
+        (1, [0.5, np.nan], 0.0, "all between 0 and 1"),
+        (1, [0.5, 0.5], 2.0, "all between 0 and 1"),
+        (1, [0.2, 0.3, 0.5], 0.0, "the same classes as before"),
+    ],
+)
+def test_bad_classes_are_refused(identifier, probabilities, novelty, message):
+    optimizer = MapOptimizer(GRID, acquisition="class")
+    run(optimizer, 3)
+    optimizer.inform(0, [0.5, 0.5], 0.1)
+    with pytest.raises(ValueError, match=message):
+        optimizer.inform(identifier, probabilities, novelty)

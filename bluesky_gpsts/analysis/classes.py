@@ -1,0 +1,324 @@
+"""The classes of a run's spectra: at its points, pixel by pixel, and over a catalog of runs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bluesky_gpsts.catalog import CatalogError, find
+from bluesky_gpsts.catalog import spectra as read_spectra
+from bluesky_gpsts.spectra import NONE, Classes, Classifier
+from bluesky_gpsts.surrogate import Grid, spectral_cube
+from bluesky_gpsts.surrogate.threads import single_thread
+
+from .errors import AnalysisError
+from .record import RunRecord
+
+__all__ = [
+    "ClassSpectrum",
+    "CubeClasses",
+    "PointClasses",
+    "class_spectra",
+    "classify_catalog",
+    "classify_cube",
+    "classify_points",
+    "classify_run",
+    "interpolate",
+]
+
+FloatArray = npt.NDArray[np.float64]
+
+_BATCH = 2048
+"""Spectra that are classified at a time, between two calls of a progress callback."""
+
+
+@dataclass(frozen=True, eq=False)
+class PointClasses:
+    """Spectra of a run, at their points, with their classes.
+
+    Attributes
+    ----------
+    uid : str
+        The run.
+    seq_nums : ndarray of int, shape (N,)
+        Their sequence numbers.
+    x, y : ndarray, shape (N,)
+        Positions in sample coordinates (m); NaN where the run does not have them.
+    bias : ndarray, shape (n,)
+        Bias axis (V).
+    didv : ndarray, shape (N, n)
+        Differential conductance (A/V).
+    found : Classes
+        What the classifier says.
+    """
+
+    uid: str
+    seq_nums: npt.NDArray[np.int64]
+    x: FloatArray
+    y: FloatArray
+    bias: FloatArray
+    didv: FloatArray
+    found: Classes
+
+    @property
+    def judged(self) -> npt.NDArray[np.bool_]:
+        """Which spectra were judged: shape (N,)."""
+        return np.array([not problem for problem in self.found.problems], dtype=bool)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of spectra of each class, of those of none, and of those not judged ("")."""
+        named = np.where(self.judged, self.found.labels, "")
+        return {name: int((named == name).sum()) for name in (*self.found.classes, NONE, "")}
+
+
+@dataclass(frozen=True, eq=False)
+class CubeClasses:
+    """Classes of every pixel of a cube.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the K classes.
+    index : ndarray of int, shape (ny, nx)
+        Class of each pixel; K for none of these; -1 where it was not judged. Row 0 is the bottom.
+    confidence : ndarray, shape (ny, nx)
+        Probability that this is right; NaN where it was not judged.
+    probabilities : ndarray, shape (ny, nx, K)
+        Of each class.
+    novelty : ndarray, shape (ny, nx)
+        0 to 1.
+    """
+
+    classes: tuple[str, ...]
+    index: npt.NDArray[np.int64]
+    confidence: FloatArray
+    probabilities: FloatArray
+    novelty: FloatArray
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the pixels of each class, of those of none, and of those not judged ("")."""
+        places = [*range(len(self.classes) + 1), -1]
+        names = (*self.classes, NONE, "")
+        return {
+            name: float(np.mean(self.index == k)) for name, k in zip(names, places, strict=True)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSpectrum:
+    """Mean and standard deviation (A/V, shape (n,)) of the `count` spectra of a class."""
+
+    name: str
+    count: int
+    mean: FloatArray
+    std: FloatArray
+
+
+def classify_run(run: Any, classifier: Classifier) -> PointClasses:
+    """Name the spectra of a run.
+
+    Parameters
+    ----------
+    run : tiled.client.container.Container
+        A run with spectra, such as one of the plan gp_sts.
+    classifier : Classifier
+
+    Returns
+    -------
+    PointClasses
+
+    Raises
+    ------
+    AnalysisError
+        The run has no dI/dV.
+    CatalogError
+        The run cannot be read.
+    """
+    return _classified(str(run.metadata["start"]["uid"]), read_spectra(run), classifier)
+
+
+def classify_points(record: RunRecord, classifier: Classifier) -> PointClasses:
+    """Name the spectra of a run that was read already; as `classify_run`."""
+    return _classified(str(record.start["uid"]), record.spectra, classifier)
+
+
+def classify_catalog(
+    catalog: Any,
+    classifier: Classifier,
+    progress: Callable[[int, int], None] | None = None,
+    **start: Any,
+) -> Iterator[PointClasses | AnalysisError]:
+    """Name the spectra of all runs of a catalog that have some.
+
+    Parameters
+    ----------
+    catalog : Catalog or tiled.client.container.Container
+        Where to look.
+    classifier : Classifier
+    progress : callable, optional
+        Called with the number of runs done and of all runs, after each.
+    **start
+        Fields of the start document and their values, to choose runs by, such as ``sample``.
+
+    Yields
+    ------
+    PointClasses or AnalysisError
+        In the order of time; an error, not raised, for a run whose spectra cannot be read.
+    """
+    runs = [r for r in find(catalog, **start) if "bias" in _columns(r)]
+    for done, run in enumerate(runs, start=1):
+        try:
+            yield classify_run(run, classifier)
+        except (AnalysisError, CatalogError) as error:
+            yield AnalysisError(str(error))
+        if progress is not None:
+            progress(done, len(runs))
+
+
+def interpolate(record: RunRecord, grid: Grid | None = None) -> FloatArray:
+    """Expected spectrum at every candidate of a run, by its own covariance.
+
+    Parameters
+    ----------
+    record : RunRecord
+        A run with a map and dI/dV.
+    grid : Grid, optional
+        Other pixels of the same frame; the run's candidates if left out.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx, n)
+        dI/dV (A/V); row 0 is the bottom row.
+
+    Raises
+    ------
+    AnalysisError
+        The run has no map or no dI/dV.
+    """
+    history = record.history
+    if not record.has_map or "didv" not in record.spectra:
+        raise AnalysisError(
+            f"Run {record.start['uid']} has no map with dI/dV to interpolate; take spectra with "
+            "gp_sts."
+        )
+    didv = record.spectra["didv"].values
+    usable = history.valid & np.isfinite(didv).all(axis=1)
+    last = len(history)
+    noise = np.full(last, np.nan)
+    noise[history.valid] = history.noise(last)
+    decision = {
+        "hyperparameters": history.hyperparameters[-1],
+        "structure": history.structures[-1],
+    }
+    with single_thread():
+        return spectral_cube(
+            history.grid if grid is None else grid,
+            history.x[usable],
+            history.y[usable],
+            didv[usable],
+            noise[usable],
+            decision,
+            kernel=history.kernel,
+        )
+
+
+def classify_cube(
+    bias: FloatArray,
+    cube: FloatArray,
+    classifier: Classifier,
+    progress: Callable[[int, int], None] | None = None,
+) -> CubeClasses:
+    """Name every pixel of a cube, a grid that was measured or one that was interpolated.
+
+    Parameters
+    ----------
+    bias : (n,) array
+        Bias axis (V).
+    cube : (ny, nx, n) array
+        dI/dV (A/V).
+    classifier : Classifier
+    progress : callable, optional
+        Called with the number of pixels done and of all pixels.
+
+    Returns
+    -------
+    CubeClasses
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not have these shapes.
+    """
+    cube = np.asarray(cube, dtype=float)
+    if cube.ndim != 3 or cube.shape[2] != len(bias) or 0 in cube.shape:
+        raise ValueError(
+            f"the cube has shape {cube.shape} and the bias axis {len(bias)} points; give (ny, nx, "
+            "n) with n points"
+        )
+    ny, nx, n = cube.shape
+    flat, kinds = cube.reshape(-1, n), len(classifier.classes)
+    index = np.empty(len(flat), np.int64)
+    confidence, novelty = np.empty(len(flat)), np.empty(len(flat))
+    probabilities = np.empty((len(flat), kinds))
+    for begin in range(0, len(flat), _BATCH):
+        part = slice(begin, begin + _BATCH)
+        found = classifier.classify(bias, flat[part])
+        good = np.array([not problem for problem in found.problems])
+        best = np.where(found.novelty > 0.5, kinds, found.probabilities.argmax(axis=1))
+        index[part] = np.where(good, best, -1)
+        confidence[part] = np.where(good, found.confidence, np.nan)
+        probabilities[part], novelty[part] = found.probabilities, found.novelty
+        if progress is not None:
+            progress(min(begin + _BATCH, len(flat)), len(flat))
+    return CubeClasses(
+        tuple(classifier.classes),
+        index.reshape(ny, nx),
+        confidence.reshape(ny, nx),
+        probabilities.reshape(ny, nx, kinds),
+        novelty.reshape(ny, nx),
+    )
+
+
+def class_spectra(points: PointClasses) -> list[ClassSpectrum]:
+    """Mean spectrum of each class that occurs, of the spectra as they were measured.
+
+    Parameters
+    ----------
+    points : PointClasses
+
+    Returns
+    -------
+    list of ClassSpectrum
+        In the order of the classes; those of none of them last. Spectra that were not judged are
+        left out.
+    """
+    named = np.where(points.judged, points.found.labels, "")
+    groups = [(name, points.didv[named == name]) for name in (*points.found.classes, NONE)]
+    return [
+        ClassSpectrum(name, len(rows), rows.mean(axis=0), rows.std(axis=0))
+        for name, rows in groups
+        if len(rows)
+    ]
+
+
+def _columns(run: Any) -> dict[str, Any]:
+    columns = run.metadata["start"].get("columns")
+    return columns if isinstance(columns, dict) else {}
+
+
+def _classified(uid: str, spectra: Any, classifier: Classifier) -> PointClasses:
+    if "didv" not in spectra:
+        raise AnalysisError(f"Run {uid} has no dI/dV; classes are found in dI/dV only.")
+    bias, didv = spectra["bias"].values, spectra["didv"].values
+    nowhere = np.full(len(didv), np.nan)
+    x, y = (spectra[axis].values if axis in spectra.coords else nowhere for axis in ("x", "y"))
+    if not len(didv):
+        kinds = len(classifier.classes)
+        found = Classes(tuple(classifier.classes), np.empty((0, kinds)), np.empty(0), ())
+    else:
+        found = classifier.classify(bias, didv)
+    return PointClasses(uid, spectra["seq_num"].values, x, y, bias, didv, found)

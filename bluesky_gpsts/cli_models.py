@@ -1,0 +1,242 @@
+"""The subcommands of ``gpsts`` for models and what they name: models, classify (and train)."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bluesky_gpsts import cli_train
+from bluesky_gpsts.cli_output import check_output, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bluesky_gpsts.spectra import Classes, Classifier
+
+__all__ = ["COMMANDS", "add_commands"]
+
+_LISTED = 40
+"""So many spectra are listed one by one on the terminal; all are in the JSON file."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the subcommands to the parser of ``gpsts``.
+
+    Parameters
+    ----------
+    commands : argparse action
+        What ``add_subparsers`` returned.
+    """
+    models = commands.add_parser("models", help="list the models that name spectra")
+    models.add_argument(
+        "folder", nargs="?", type=Path, help="of your own models (default: the package's)"
+    )
+    models.add_argument("--json", type=Path, help="write the cards to this file")
+
+    cli_train.add_command(commands)
+
+    classify = commands.add_parser(
+        "classify", help="name the spectra of a file or of a run, each with its probability"
+    )
+    classify.add_argument("what", help="a .dat or .3ds file, the uid of a run, or 'all' runs")
+    classify.add_argument("--model", default="default", help="name, or path of a card")
+    classify.add_argument("--catalog", help="of the run: directory, Tiled URI or profile:NAME")
+    classify.add_argument("--json", type=Path, help="write the classes to this file")
+    classify.add_argument("--figure", type=Path, help="draw them to this PNG file")
+
+
+def _models(options: argparse.Namespace) -> int:
+    check_output(options.json)
+    from bluesky_gpsts.spectra import registry
+
+    cards = registry.models(options.folder)
+    for card in cards:
+        print(f"{card.id:32}  {card.kind:8}  {card.bytes / 1e6:.2f} MB  {', '.join(card.classes)}")
+        print(f"    trained on {card.data}, seed {card.seed}; {card.licence}")
+        for split, metrics in card.metrics.items():
+            listed = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
+            print(f"    {split}: {listed}")
+    if not cards:
+        print(f"there is no model in {options.folder or registry.SHIPPED}")
+    write_json(options.json, [card.as_dict() for card in cards])
+    return 0
+
+
+def _classify(options: argparse.Namespace) -> int:
+    check_output(options.json)
+    check_output(options.figure)
+    from bluesky_gpsts.spectra import registry
+
+    file = Path(options.what)
+    is_file = options.what != "all" and (file.suffix.lower() in (".dat", ".3ds") or file.exists())
+    # The file is looked at first: a wrong name must not wait for a model or a catalog.
+    if is_file:
+        from bluesky_gpsts.analysis.labelled import read_file
+
+        measured = read_file(file)
+    if options.what == "all" and options.figure is not None:
+        raise ValueError("--figure draws one file or run; name it in place of 'all'")
+    classifier, card = registry.load_with_card(options.model)
+    if is_file:
+        return _classify_file(options, measured, classifier, card.id)
+    return _classify_runs(options, classifier, card.id)
+
+
+def _classify_file(
+    options: argparse.Namespace, measured: Any, classifier: "Classifier", model: str
+) -> int:
+    from bluesky_gpsts.analysis.class_figures import class_spectra_figure, grid_figure
+    from bluesky_gpsts.analysis.classes import PointClasses, classify_cube
+
+    found = classifier.classify(measured.bias, measured.didv)
+    rows = _rows(found, measured.numbers)
+    _print_rows(rows, model)
+    write_json(
+        options.json,
+        {
+            "file": measured.name,
+            "model": model,
+            "didv_from": measured.source,
+            "spectra": rows,
+        },
+    )
+    if options.figure is not None:
+        whole_grid = measured.shape is not None and len(measured.didv) == (
+            measured.shape[0] * measured.shape[1]
+        )
+        if whole_grid:
+            cube = measured.didv.reshape(*measured.shape, -1)
+            pixels = classify_cube(measured.bias, cube, classifier)
+            figure = grid_figure(pixels, title=measured.name)
+        else:
+            import numpy as np
+
+            nowhere = np.full(len(measured.didv), np.nan)
+            figure = class_spectra_figure(
+                PointClasses(
+                    measured.name,
+                    measured.numbers,
+                    nowhere,
+                    nowhere,
+                    measured.bias,
+                    measured.didv,
+                    found,
+                )
+            )
+        _write_figure(options.figure, figure)
+    return 0
+
+
+def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model: str) -> int:
+    from bluesky_gpsts.analysis import read_record
+    from bluesky_gpsts.analysis.class_figures import segmentation_figure
+    from bluesky_gpsts.analysis.classes import (
+        PointClasses,
+        classify_catalog,
+        classify_cube,
+        classify_points,
+        classify_run,
+        interpolate,
+    )
+    from bluesky_gpsts.catalog import open_catalog
+
+    with open_catalog(options.catalog) as catalog:
+        if options.what == "all":
+            listed: list[dict[str, Any]] = []
+            bar = _bar("runs")
+            for found in classify_catalog(catalog, classifier, progress=bar):
+                if isinstance(found, PointClasses):
+                    counts = {name or "not judged": n for name, n in found.counts.items() if n}
+                    listed.append({"uid": found.uid, "counts": counts})
+                    text = ", ".join(f"{name} {n}" for name, n in counts.items()) or "no spectra"
+                    print(f"{found.uid}  {text}")
+                else:
+                    listed.append({"problem": str(found)})
+                    print(f"not classified: {found}")
+            write_json(options.json, {"model": model, "runs": listed})
+            return 0
+        if options.figure is None:
+            points = classify_run(catalog[options.what], classifier)
+        else:
+            record = read_record(catalog, options.what)
+            points = classify_points(record, classifier)
+            pixels = None
+            if record.has_map:
+                cube = interpolate(record)
+                pixels = classify_cube(points.bias, cube, classifier, progress=_bar("pixels"))
+            _write_figure(options.figure, segmentation_figure(record, points, pixels))
+    rows = _rows(points.found, points.seq_nums)
+    _print_rows(rows, model)
+    write_json(options.json, {"uid": points.uid, "model": model, "spectra": rows})
+    return 0
+
+
+def _rows(found: "Classes", numbers: Any) -> list[dict[str, Any]]:
+    """One row per spectrum, ready for JSON."""
+    return [
+        {
+            "number": int(number),
+            "class": "" if problem else str(label),
+            "probabilities": {
+                name: float(value) for name, value in zip(found.classes, values, strict=True)
+            },
+            "novelty": float(novelty),
+            "confidence": float(confidence),
+            "problem": problem,
+        }
+        for number, label, values, novelty, confidence, problem in zip(
+            numbers,
+            found.labels,
+            found.probabilities,
+            found.novelty,
+            found.confidence,
+            found.problems,
+            strict=True,
+        )
+    ]
+
+
+def _print_rows(rows: list[dict[str, Any]], model: str) -> None:
+    from collections import Counter
+
+    print(f"{'number':>6}  {'class':16} {'probability':>11}  {'novelty':>7}")
+    for row in rows[:_LISTED]:
+        if row["problem"]:
+            print(f"{row['number']:6}  {'not judged':16} {row['problem']}")
+        else:
+            print(
+                f"{row['number']:6}  {row['class']:16} {row['confidence']:11.3f}  "
+                f"{row['novelty']:7.3f}"
+            )
+    if len(rows) > _LISTED:
+        print(f"... and {len(rows) - _LISTED} more; --json FILE writes them all")
+    counts = Counter(row["class"] or "not judged" for row in rows)
+    total = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    print(f"{len(rows)} spectra by {model}: {total or 'none'}")
+
+
+def _bar(what: str) -> Callable[[int, int], None]:
+    """Return a progress callback that shows a bar with the time left."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f} % |{bar:24}| {elapsed} < {remaining}"
+    bar = tqdm(desc=what, bar_format=layout, file=sys.stderr)
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+    return progress
+
+
+def _write_figure(path: Path, figure: "Figure") -> None:
+    from bluesky_gpsts.analysis.style import png
+
+    path.write_bytes(png(figure))
+    print(path)
+
+
+COMMANDS = {"models": _models, "train": cli_train.train, "classify": _classify}

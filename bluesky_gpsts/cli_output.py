@@ -1,0 +1,50 @@
+"""What the subcommands of ``gpsts`` share: numbers from text, and files that hold results."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["check_folder", "check_output", "number", "whole", "write_json"]
+
+
+def whole(name: str, text: str) -> int:
+    """Read the whole number of an option; ValueError names the option."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+
+
+def number(name: str, text: str) -> float:
+    """Read the number of an option; ValueError names the option."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, not {text!r}") from None
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a summary file that cannot be written, before anything is started."""
+    if path is None:
+        return
+    parent = path.resolve().parent
+    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: give a file in an existing, writable folder")
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse a folder of results that cannot be made, before anything is started."""
+    if path is None:
+        return
+    there = next(place for place in (path.resolve(), *path.resolve().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"cannot write to {path}: {there} is no folder that can be written")
+
+
+def write_json(path: Path | None, data: Any) -> None:
+    """Write a summary, as a whole or not at all; nothing for None."""
+    if path is not None:
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, path)

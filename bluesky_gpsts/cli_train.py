@@ -1,0 +1,237 @@
+"""The subcommand ``gpsts train``."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bluesky_gpsts.cli_output import check_folder, check_output, whole, write_json
+
+if TYPE_CHECKING:
+    from bluesky_gpsts.spectra import Classifier, Session
+    from bluesky_gpsts.spectra.registry import Card
+
+__all__ = ["add_command", "train"]
+
+_SHARE = 0.25
+"""Of labelled sessions so many are held out, to measure what was reached."""
+
+_OWNERS = {
+    "figures": ("paper",),
+    "sessions": ("spectra", "linear"),
+    "epochs": ("paper", "spectra"),
+}
+
+_EACH = 40
+"""Spectra of a class in a simulated session for the linear model."""
+
+_TAUGHT, _TESTED = 1_000_000, 7000
+"""Seeds of the simulated sessions of the linear model, and of those that models are measured on."""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to the parser of ``gpsts``.
+
+    Parameters
+    ----------
+    commands : argparse action
+        What ``add_subparsers`` returned.
+    """
+    command = commands.add_parser("train", help="train a model that names spectra")
+    command.add_argument(
+        "what",
+        choices=("spectra", "linear", "paper"),
+        help="spectra: the default classifier; linear: the one that needs no torch; paper: the "
+        "network of Thomas et al. (2022) by its own protocol, with its table 1 and figures",
+    )
+    command.add_argument(
+        "--folder", type=Path, help="labelled .dat and .3ds files, one folder for each class"
+    )
+    command.add_argument("--labels", type=Path, help="labelled runs: CSV of uid, seq_num, class")
+    command.add_argument("--catalog", help="of the runs: directory, Tiled URI or profile:NAME")
+    command.add_argument("--seed", default="0", help="whole number (default: 0)")
+    command.add_argument(
+        "--out", type=Path, default=Path("models"), help="folder of the model (default: models)"
+    )
+    command.add_argument("--name", help="of the model (default: my-spectra, my-linear or paper)")
+    command.add_argument(
+        "--epochs", help="whole number (default: 20 for paper, 12 or 6 for spectra)"
+    )
+    command.add_argument(
+        "--sessions", help="for spectra and linear: how many to simulate (default: 1800, 120)"
+    )
+    command.add_argument(
+        "--figures", type=Path, help="for paper: write table 1 and the figures to this folder"
+    )
+    command.add_argument("--json", type=Path, help="write what was reached to this file")
+
+
+def train(options: argparse.Namespace) -> int:
+    """Run the subcommand; returns its exit status."""
+    check_output(options.json)
+    for place in (options.out, options.figures):
+        check_folder(place)
+    seed = whole("--seed", options.seed)
+    if seed < 0:
+        raise ValueError(f"--seed must be a whole number of 0 or above, not {seed}")
+    if options.folder is not None and options.labels is not None:
+        raise ValueError("--folder and --labels are two sources; give one of them")
+    if options.name is not None:
+        from bluesky_gpsts.spectra.card import check_name
+
+        check_name(options.name)
+    for option, owners in _OWNERS.items():
+        if getattr(options, option) is not None and options.what not in owners:
+            raise ValueError(f"--{option} is for 'gpsts train {owners[0]}'")
+    return (_train_paper if options.what == "paper" else _train_spectra)(options, seed)
+
+
+def _sessions(options: argparse.Namespace) -> "tuple[tuple[Session, ...], str] | None":
+    """Labelled spectra of the user's, and what they are; None without any."""
+    from bluesky_gpsts.analysis.labelled import read_folder, read_labelled_runs
+
+    if options.folder is not None:
+        return read_folder(options.folder), f"files in {options.folder.name}"
+    if options.labels is not None:
+        from bluesky_gpsts.catalog import open_catalog
+
+        with open_catalog(options.catalog) as catalog:
+            return read_labelled_runs(catalog, options.labels), f"runs in {options.labels.name}"
+    return None
+
+
+def _train_paper(options: argparse.Namespace, seed: int) -> int:
+    epochs = 20 if options.epochs is None else whole("--epochs", options.epochs)
+    from bluesky_gpsts.benchmarks.classifier_paper_figures import summary, table_1, write_figures
+    from bluesky_gpsts.spectra import paper_training
+
+    given = _sessions(options)
+    if given is None:
+        from bluesky_gpsts.benchmarks.classifier_paper import DIFFICULTY, paper_sessions
+
+        given = paper_sessions(seed), f"simulated sessions of difficulty {DIFFICULTY}"
+    sessions, data = given
+    training = paper_training.train(sessions, seed=seed, epochs=epochs)
+    print(table_1(training), end="")
+    for test in training.tests:
+        print(f"test after epoch {test.epoch}: {100 * test.accuracy:.1f} % of {len(test.truth)}")
+    print("The split is by spectrum, so that tips of the test are known from training.")
+    metrics = {"random split": {"test accuracy": training.tests[-1].accuracy}}
+    card = _save(training.classifier, options, "paper", data, seed, metrics)
+    if options.figures is not None:
+        for path in write_figures(training, options.figures):
+            print(path)
+    write_json(options.json, {"model": card.as_dict(), **summary(training)})
+    return 0
+
+
+def _train_spectra(options: argparse.Namespace, seed: int) -> int:
+    from bluesky_gpsts.spectra.linear import train_linear
+    from bluesky_gpsts.spectra.simulate import simulate
+
+    given = _sessions(options)
+    size: dict[str, Any] = {}
+    for option in ("epochs", "sessions"):
+        text = getattr(options, option)
+        if text is not None:
+            size[option] = whole(f"--{option}", text)
+    if given is not None:
+        if options.sessions is not None:
+            raise ValueError("--sessions is for simulated ones; --folder and --labels bring theirs")
+        sessions, data = given
+        what, kept, tested = _held_out(sessions, seed)
+        held = {what: tested}
+    else:
+        data = "simulated sessions"
+    classifier: Classifier
+    if options.what == "linear":
+        classifier = train_linear(_simulated(seed, **size) if given is None else kept, seed)
+    else:
+        from bluesky_gpsts.spectra.training import train_default, train_on
+
+        classifier = train_default(seed, **size) if given is None else train_on(kept, seed, **size)
+    if given is None:
+        held = {
+            f"new simulated sessions, difficulty {difficulty}": simulate(
+                _TESTED + seed, difficulty=difficulty
+            )
+            for difficulty in (0.3, 1.0, 1.5)
+        }
+    metrics = {what: _metrics(classifier, tested) for what, tested in held.items()}
+    for what, found in metrics.items():
+        print(f"{what}: {', '.join(f'{name} {value:.3f}' for name, value in found.items())}")
+    card = _save(classifier, options, f"my-{options.what}", data, seed, metrics)
+    write_json(options.json, {"model": card.as_dict()})
+    return 0
+
+
+def _simulated(seed: int, sessions: int = 120) -> "tuple[Session, ...]":
+    """Sessions for the linear model: half WS2, half Au(111), of three difficulties."""
+    from bluesky_gpsts.spectra.kinds import CLASSES
+    from bluesky_gpsts.spectra.simulate import simulate
+
+    if sessions < 12:
+        raise ValueError(f"--sessions is {sessions}; give 12 or more")
+    each = sessions // 6
+    counts = dict.fromkeys(CLASSES, _EACH * each)
+    return tuple(
+        session
+        for number, difficulty in enumerate((0.5, 1.0, 1.5))
+        for session in simulate(
+            _TAUGHT + 3 * seed + number,
+            counts,
+            difficulty=difficulty,
+            sessions=each,
+            points=(200, 1300),
+            ranges=0.1,
+        )
+    )
+
+
+def _held_out(
+    sessions: "tuple[Session, ...]", seed: int
+) -> "tuple[str, tuple[Session, ...], tuple[Session, ...]]":
+    """Name of the split, and its sides: whole sessions are held out wherever that is possible."""
+    from bluesky_gpsts.spectra.folders import check_split
+    from bluesky_gpsts.spectra.splits import random_split, session_split
+
+    what = "sessions held out"
+    try:
+        kept, held = session_split(sessions, _SHARE, seed)
+    except ValueError as error:
+        what = "random split"
+        print(f"no session can be held out ({error}): spectra are, which flatters")
+        kept, held = random_split(sessions, _SHARE, seed)
+    check_split(kept, held)
+    return what, kept, held
+
+
+def _metrics(classifier: "Classifier", sessions: "tuple[Session, ...]") -> dict[str, float]:
+    """Balanced accuracy whatever the novelty, and the share that is called none of the classes."""
+    import numpy as np
+
+    truth = np.concatenate([session.labels for session in sessions])
+    found = [classifier.classify(session.bias, session.didv) for session in sessions]
+    best = np.concatenate([classes.best for classes in found])
+    novelty = np.concatenate([classes.novelty for classes in found])
+    recalls = [np.mean(best[truth == name] == name) for name in np.unique(truth)]
+    return {
+        "balanced accuracy": float(np.mean(recalls)),
+        "called none of these": float(np.mean(novelty > 0.5)),
+        "spectra": float(len(truth)),
+    }
+
+
+def _save(
+    classifier: "Classifier",
+    options: argparse.Namespace,
+    name: str,
+    data: str,
+    seed: int,
+    metrics: dict[str, dict[str, float]],
+) -> "Card":
+    from bluesky_gpsts.spectra.registry import Card, save
+
+    card = Card.of(classifier, name=options.name or name, data=data, seed=seed, metrics=metrics)
+    card = save(classifier, card, options.out)
+    print(f"{card.id} in {options.out}")
+    return card

@@ -1,0 +1,164 @@
+"""The default classifier: a compact residual network, a calibrated head, a reject."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_gpsts.spectra.network import forward, tensors
+from bluesky_gpsts.spectra.novelty import Head, few_shot
+from bluesky_gpsts.spectra.preprocess import channels, find_problems
+from bluesky_gpsts.spectra.types import Array, Classes
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DefaultClassifier", "network_output"]
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class DefaultClassifier:
+    """Names spectra of any length on any bias axis, and says what it does not know.
+
+    Parameters
+    ----------
+    weights : dict of str to array of float32
+        Folded weights, from `bluesky_gpsts.spectra.network.fold`.
+    outputs : int
+        Number of logits: the trained classes, materials for training, and the rest.
+    head : Head
+        What decides.
+    """
+
+    weights: dict[str, NDArray[Any]]
+    outputs: int
+    head: Head
+
+    @property
+    def name(self) -> str:
+        """Name of the kind of classifier."""
+        return "default"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.head.classes
+
+    @cached_property
+    def _tensors(self) -> "dict[str, torch.Tensor]":
+        return tensors(self.weights, self.outputs)
+
+    def classify(self, bias: Array, didv: Array) -> Classes:
+        """Name spectra.
+
+        Parameters
+        ----------
+        bias : (n,) array
+            Bias axis (V), rising or falling.
+        didv : (N, n) array
+            Differential conductance (A/V).
+
+        Returns
+        -------
+        Classes
+            Bad spectra have a sentence in `problems`.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit together.
+        """
+        axis, values = np.asarray(bias, float), np.asarray(didv, float)
+        problems = find_problems(axis, values)
+        good = np.array([not text for text in problems], bool)
+        probabilities = np.full((len(problems), len(self.classes)), 1.0 / len(self.classes))
+        novelty = np.ones(len(problems))
+        if good.any():
+            chosen = values if good.all() else values[good]
+            probabilities[good], novelty[good] = self.head.judge(*self._features(axis, chosen))
+        return Classes(self.classes, probabilities, novelty, problems)
+
+    def with_class(self, name: str, bias: Array, didv: Array) -> Self:
+        """Classifier that knows one class more, from a few examples, without training.
+
+        Parameters
+        ----------
+        name : str
+            Name of the new class.
+        bias : (n,) array
+            Bias axis (V).
+        didv : (N, n) array
+            Examples (A/V); one works, five are better.
+
+        Returns
+        -------
+        DefaultClassifier
+            A new classifier; this one is unchanged.
+
+        Raises
+        ------
+        ValueError
+            If an example cannot be judged, there is none, or the name is taken.
+        """
+        axis, values = np.asarray(bias, float), np.asarray(didv, float)
+        for number, problem in enumerate(find_problems(axis, values), 1):
+            if problem:
+                raise ValueError(f"example {number} of {name!r} is of no use: {problem}")
+        features = self._features(axis, values)[0] if len(values) else np.zeros((0, 0))
+        return replace(self, head=few_shot(self.head, name, features))
+
+    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Weights by name, and settings that JSON can hold."""
+        arrays, settings = self.head.to_arrays()
+        return {**self.weights, **arrays}, {"outputs": self.outputs, "head": settings}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
+        """Build the classifier again from what `to_arrays` gave.
+
+        Raises
+        ------
+        ValueError
+            If an array or a setting is missing or does not fit.
+        """
+        try:
+            outputs, of_head = int(settings["outputs"]), settings["head"]
+        except KeyError as error:
+            raise ValueError(f"the model holds no {error}; it is not of this kind") from None
+        head = Head.from_arrays(arrays, of_head)
+        weights = {name: value for name, value in arrays.items() if not name.startswith("head.")}
+        result = cls(weights, outputs, head)
+        features = result._tensors["feature.weight"].shape[0]
+        if head.whitening.shape[0] != features:
+            raise ValueError(f"the head takes other features than the network's {features}")
+        return result
+
+    def _features(self, bias: Array, didv: Array) -> tuple[Array, Array, Array]:
+        """Features, logits of the trained classes, and the score of the reject."""
+        parts = [
+            network_output(self._tensors, channels(bias, didv[start : start + _BATCH]))
+            for start in range(0, len(didv), _BATCH)
+        ]
+        features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return features, *split_logits(logits, self.head.trained)
+
+
+def network_output(
+    weights: "dict[str, torch.Tensor]", prepared: NDArray[Any]
+) -> tuple[Array, Array]:
+    """Features (N, F) and logits (N, outputs) of prepared spectra (N, CHANNELS, GRID)."""
+    import torch
+
+    with torch.inference_mode():
+        features, logits = forward(weights, torch.from_numpy(prepared))
+    return features.double().numpy(), logits.double().numpy()
+
+
+def split_logits(logits: Array, trained: int) -> tuple[Array, Array]:
+    """Logits (N, trained) of the classes, and how much the others are above them (N,)."""
+    known, other = logits[:, :trained], logits[:, trained:]
+    return known, np.logaddexp.reduce(other, axis=1) - np.logaddexp.reduce(known, axis=1)

@@ -1,0 +1,231 @@
+"""The classifier without torch: principal components and logistic regression."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from bluesky_gpsts.spectra.lessons import spoil
+from bluesky_gpsts.spectra.novelty import Head, few_shot, fit_head
+from bluesky_gpsts.spectra.preprocess import channels, find_problems
+from bluesky_gpsts.spectra.splits import session_split
+from bluesky_gpsts.spectra.types import Array, Classes, Session
+
+__all__ = ["LinearClassifier", "train_linear"]
+
+_ROWS = slice(1, 3)
+_ENDS = 3.0
+_RIDGE = 3e-4
+_SPOILT = 3
+
+
+@dataclass(frozen=True, eq=False)
+class LinearClassifier:
+    """Principal components of the prepared spectra, logistic regression, distance as novelty.
+
+    Parameters
+    ----------
+    mean : (P,) array
+        Mean of the prepared spectra: asinh of dI/dV and of its slope, ends of the bias axis.
+    components : (P, F) array
+        Principal components, scaled to unit variance.
+    weights : (F + 1, K) array
+        Logits from components; the last row is the intercept.
+    head : Head
+        What decides.
+    """
+
+    mean: NDArray[Any]
+    components: NDArray[Any]
+    weights: NDArray[Any]
+    head: Head
+
+    @property
+    def name(self) -> str:
+        """Name of the kind of classifier."""
+        return "linear"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.head.classes
+
+    def classify(self, bias: Array, didv: Array) -> Classes:
+        """Name spectra (see `bluesky_gpsts.spectra.types.Classifier.classify`)."""
+        axis, values = np.asarray(bias, float), np.asarray(didv, float)
+        problems = find_problems(axis, values)
+        good = np.array([not text for text in problems], bool)
+        probabilities = np.full((len(problems), len(self.classes)), 1.0 / len(self.classes))
+        novelty = np.ones(len(problems))
+        if good.any():
+            outcome = self._features(_vectors(axis, values[good]))
+            probabilities[good], novelty[good] = self.head.judge(*outcome)
+        return Classes(self.classes, probabilities, novelty, problems)
+
+    def with_class(self, name: str, bias: Array, didv: Array) -> Self:
+        """Classifier that knows one class more, from a few examples, without training.
+
+        Parameters
+        ----------
+        name : str
+            Name of the new class.
+        bias : (n,) array
+            Bias axis (V).
+        didv : (N, n) array
+            Examples (A/V).
+
+        Returns
+        -------
+        LinearClassifier
+            A new classifier; this one is unchanged.
+
+        Raises
+        ------
+        ValueError
+            If an example cannot be judged, there is none, or the name is taken.
+        """
+        axis, values = np.asarray(bias, float), np.asarray(didv, float)
+        for number, problem in enumerate(find_problems(axis, values), 1):
+            if problem:
+                raise ValueError(f"example {number} of {name!r} is of no use: {problem}")
+        size = self.components.shape[1]
+        features = self._features(_vectors(axis, values))[0] if len(values) else np.zeros((0, size))
+        return replace(self, head=few_shot(self.head, name, features))
+
+    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Weights by name, and settings that JSON can hold."""
+        arrays, settings = self.head.to_arrays()
+        own = {name: np.asarray(getattr(self, name), np.float32) for name in _ARRAYS}
+        return {**own, **arrays}, {"head": settings}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
+        """Build the classifier again from what `to_arrays` gave.
+
+        Raises
+        ------
+        ValueError
+            If an array or a setting is missing or does not fit.
+        """
+        try:
+            own = {name: np.asarray(arrays[name], float) for name in _ARRAYS}
+            of_head = settings["head"]
+        except KeyError as error:
+            raise ValueError(f"the model holds no {error}; it is not of this kind") from None
+        head = Head.from_arrays(arrays, of_head)
+        length, size = own["mean"].size, head.whitening.shape[0]
+        shapes = {"mean": (length,), "components": (length, size)}
+        shapes["weights"] = (size + 1, head.trained)
+        for name, shape in shapes.items():
+            if own[name].shape != shape or not np.isfinite(own[name]).all():
+                raise ValueError(f"{name} of shape {own[name].shape}; {shape}, finite, expected")
+        return cls(head=head, **own)
+
+    def _features(self, vectors: Array) -> tuple[Array, Array, Array]:
+        return _outcome(vectors, self.mean, self.components, self.weights)
+
+
+_ARRAYS = ("mean", "components", "weights")
+
+
+def train_linear(
+    sessions: Sequence[Session], seed: int = 0, *, components: int = 60
+) -> LinearClassifier:
+    """Train on labelled sessions.
+
+    Parameters
+    ----------
+    sessions : sequence of Session
+        Labelled spectra of two classes or more, each in two sessions or more: a third of the
+        sessions fits temperature and reject.
+    seed : int
+        Seed of the split and of the spoilt spectra that teach the reject.
+    components : int
+        Number of principal components, at most.
+
+    Returns
+    -------
+    LinearClassifier
+
+    Raises
+    ------
+    ValueError
+        If a class was measured in one session only, or there are fewer than two classes.
+    """
+    classes = tuple(str(name) for name in np.unique(np.concatenate([s.labels for s in sessions])))
+    if len(classes) < 2:
+        raise ValueError(f"classes are {classes}; give two or more")
+    kept, held = session_split(sessions, 0.33, seed)
+    rng = np.random.default_rng([seed, 81])
+    vectors, kinds = _labelled(kept, classes)
+    mean = vectors.mean(axis=0)
+    _, values, axes = np.linalg.svd(vectors - mean, full_matrices=False)
+    count = min(components, len(values) - 1)
+    scale = np.sqrt(len(vectors)) / np.maximum(values[:count], 1e-9 * values[0])
+    basis = axes[:count].T * scale
+    weights = _logistic((vectors - mean) @ basis, kinds, len(classes))
+    held_vectors, held_kinds = _labelled(held, classes)
+    spoilt = np.concatenate(
+        [
+            _vectors(s.bias, spoil(s.bias, s.didv[rng.permutation(len(s))[::_SPOILT]], rng))
+            for s in held
+        ]
+    )
+    features, logits, score = _outcome(np.concatenate((held_vectors, spoilt)), mean, basis, weights)
+    held_kinds = np.append(held_kinds, np.full(len(spoilt), -1))
+    fitted = _outcome(vectors, mean, basis, weights)[0], kinds
+    return LinearClassifier(
+        mean, basis, weights, fit_head(classes, fitted, (features, held_kinds, logits, score))
+    )
+
+
+def _labelled(
+    sessions: Sequence[Session], classes: tuple[str, ...]
+) -> tuple[Array, NDArray[np.int64]]:
+    vectors = np.concatenate([_vectors(s.bias, s.didv) for s in sessions])
+    kinds = [classes.index(label) for s in sessions for label in s.labels]
+    return vectors, np.array(kinds, np.int64)
+
+
+def _vectors(bias: Array, didv: Array) -> Array:
+    """Prepared spectra as vectors (N, P)."""
+    prepared = channels(bias, didv)
+    rows = prepared[:, _ROWS].reshape(len(didv), -1).astype(float)
+    return np.concatenate((rows, _ENDS * prepared[:, 3, [0, -1]]), axis=1)
+
+
+def _outcome(
+    vectors: Array, mean: Array, components: Array, weights: Array
+) -> tuple[Array, Array, Array]:
+    """Components, logits, and the logarithm of what the components leave out."""
+    centred = vectors - mean
+    features = centred @ components
+    # Components are orthogonal, each scaled by its own factor.
+    squares = (features**2) @ (1.0 / (components**2).sum(axis=0))
+    residual = np.maximum((centred**2).sum(axis=1) - squares, 1e-6)
+    return features, features @ weights[:-1] + weights[-1], 0.5 * np.log(residual)
+
+
+def _logistic(features: Array, kinds: NDArray[np.int64], count: int) -> Array:
+    """Multinomial logistic regression with a small ridge: (F + 1, K)."""
+    columns = np.concatenate((features, np.ones((len(features), 1))), axis=1)
+    wanted = np.eye(count)[kinds]
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        w = flat.reshape(-1, count)
+        logits = columns @ w
+        log_sum = logsumexp(logits, axis=1, keepdims=True)
+        penalty = w.copy()
+        penalty[-1] = 0.0
+        value = (log_sum[:, 0] - (logits * wanted).sum(axis=1)).mean()
+        slope = columns.T @ (np.exp(logits - log_sum) - wanted) / len(columns)
+        gradient = slope + 2.0 * _RIDGE * penalty
+        return float(value + _RIDGE * (penalty**2).sum()), gradient.ravel()
+
+    start = np.zeros(columns.shape[1] * count)
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    return np.asarray(best.x.reshape(-1, count))

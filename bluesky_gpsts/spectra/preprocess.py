@@ -1,0 +1,203 @@
+"""From measured spectra to what the classifiers read: checks, common grid, robust scaling."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_gpsts.spectra.types import Array
+
+__all__ = ["CHANNELS", "GRID", "Float32", "channels", "find_problems"]
+
+Float32 = NDArray[np.float32]
+
+GRID = 400
+"""Points of the common grid, evenly spaced between the ends of the bias axis."""
+
+CHANNELS = 4
+"""Rows of a prepared spectrum: dI/dV, its asinh, its slope, and the bias."""
+
+FEWEST, MOST = 48, 100_000
+"""Fewest and most points of a spectrum that can be judged."""
+
+NARROWEST, WIDEST = 0.5, 20.0
+"""Smallest and largest span of the bias (V)."""
+
+WEAKEST, STRONGEST = 5e-13, 1e-5
+"""Smallest and largest dI/dV (A/V) that a tunnelling spectrum reaches."""
+
+_SMOOTHING = 1.2
+_FLAT = 0.04
+_RUN = 0.02
+_NEGATIVE = 0.6
+_AROUND, _BELOW, _ENOUGH = 0.06, 0.12, 300
+
+
+def find_problems(bias: Array, didv: Array) -> tuple[str, ...]:
+    """Say which spectra cannot be judged, and why.
+
+    Parameters
+    ----------
+    bias : (n,) array
+        Bias axis (V).
+    didv : (N, n) array
+        Differential conductance (A/V).
+
+    Returns
+    -------
+    tuple of str
+        For each spectrum "" or a sentence.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+    """
+    if bias.ndim != 1 or didv.ndim != 2 or didv.shape[1] != bias.size:
+        raise ValueError(
+            f"bias has shape {bias.shape} and dI/dV {didv.shape}; give a bias axis (n,) and one "
+            "row of n values per spectrum (N, n)"
+        )
+    axis = _axis_problem(bias)
+    if axis:
+        return (axis,) * len(didv)
+    finite = np.asarray(np.isfinite(didv).all(axis=1))
+    safe = didv if finite.all() else np.where(finite[:, None], didv, 0.0)
+    low, high = _quantiles(safe)
+    size = np.maximum(np.abs(low), np.abs(high))
+    top, bottom = safe.max(axis=1, keepdims=True), safe.min(axis=1, keepdims=True)
+    longest = max(5, int(_RUN * bias.size))
+    clipped = _runs(safe == top, longest) | _runs(safe == bottom, longest)
+    # dI/dV may sink below zero, but not almost as far as it rises.
+    negative = np.asarray(low < -_NEGATIVE * size) | _current_like(bias, safe, size)
+    result = []
+    for row in range(len(didv)):
+        span = high[row] - low[row]
+        if not finite[row]:
+            bad = int((~np.isfinite(didv[row])).sum())
+            text = f"{bad} of {bias.size} points are NaN or infinite; measure it again"
+        elif top[row, 0] == bottom[row, 0] or span <= 1e-9 * size[row]:
+            text = f"constant at {top[row, 0]:.3g} A/V; check the lock-in's signal"
+        elif clipped[row]:
+            text = (
+                f"saturated: {longest} or more neighbouring points at {bottom[row, 0]:.3g} or "
+                f"{top[row, 0]:.3g} A/V; lower the gain"
+            )
+        elif negative[row]:
+            text = "far below zero, like a current or a reversed lock-in phase; give dI/dV in A/V"
+        elif size[row] < WEAKEST:
+            text = (
+                f"at most {size[row]:.3g} A/V, less than a tunnelling spectrum; perhaps it is in "
+                "A: divide the lock-in's output by the modulation"
+            )
+        elif size[row] > STRONGEST:
+            text = f"reaches {size[row]:.3g} A/V, more than tunnelling; give dI/dV in A/V"
+        else:
+            text = ""
+        result.append(text)
+    return tuple(result)
+
+
+def channels(bias: Array, didv: Array) -> Float32:
+    """Prepare spectra that have no problem.
+
+    Single-point spikes are taken out, each spectrum is averaged onto GRID points between the
+    ends of its axis (rising, whatever the direction of the sweep), and scaled by its quantiles.
+
+    Parameters
+    ----------
+    bias : (n,) array
+        Bias axis (V).
+    didv : (N, n) array
+        Differential conductance (A/V).
+
+    Returns
+    -------
+    (N, CHANNELS, GRID) array of float32
+        dI/dV relative to its upper quantile; its asinh, which shows what is small; the asinh of
+        its slope per volt; the bias in units of 2 V.
+    """
+    axis = np.ascontiguousarray(bias, float)
+    to_grid, to_slope, grid = _matrices(axis.tobytes())
+    low, high = _quantiles(didv)
+    raw = (didv * (1.0 / np.maximum(high - low, 1e-300))[:, None]).astype(np.float32)
+    raw[:, 1:-1] = _median3(raw)
+    value = raw @ to_grid
+    slope = raw @ to_slope
+    base = np.partition(value, GRID // 20, axis=1)[:, GRID // 20]
+    value -= base[:, None]
+    result = np.empty((len(didv), CHANNELS, GRID), np.float32)
+    np.clip(value, -1.0, 4.0, out=result[:, 0])
+    np.arcsinh(20.0 * value, out=result[:, 1])
+    result[:, 1] *= 0.35
+    np.arcsinh(slope, out=result[:, 2])
+    result[:, 2] *= 0.5
+    result[:, 3] = grid
+    return result
+
+
+def _axis_problem(bias: Array) -> str:
+    if not FEWEST <= bias.size <= MOST:
+        return f"{bias.size} points; give {FEWEST} to {MOST}"
+    if not np.isfinite(bias).all():
+        return "the bias axis holds NaN or infinite values; read the file again"
+    steps = np.diff(bias)
+    if not ((steps > 0.0).all() or (steps < 0.0).all()):
+        return "the bias does not rise or fall strictly; give one sweep"
+    span = float(np.ptp(bias))
+    if not NARROWEST <= span <= WIDEST:
+        return f"the bias spans {span:.3g} V; give {NARROWEST:g} to {WIDEST:g} V, in volts"
+    return ""
+
+
+def _current_like(bias: Array, didv: Array, size: Array) -> NDArray[np.bool_]:
+    """Rows (N,) that have the sign of the bias throughout: a current, not its derivative."""
+    thin = slice(None, None, max(1, bias.size // _ENOUGH))
+    bias, didv = bias[thin], didv[:, thin]
+    left, right = didv[:, bias < 0.0], didv[:, bias > 0.0]
+    if min(left.shape[1], right.shape[1]) < FEWEST // 2:
+        return np.zeros(len(didv), bool)
+    (lowest, left_high), (right_low, _) = _quantiles(left), _quantiles(right)
+    below = (left_high < _AROUND * size) & (lowest < -_BELOW * size)
+    return np.asarray(below & (right_low > -_AROUND * size))
+
+
+def _quantiles(didv: Array) -> tuple[Array, Array]:
+    """2nd and 98th percentile (N,) of each spectrum."""
+    n = didv.shape[1]
+    first, last = int(0.02 * (n - 1)), int(np.ceil(0.98 * (n - 1)))
+    parted = np.partition(didv, (first, last), axis=1)
+    return parted[:, first], parted[:, last]
+
+
+def _median3(raw: Float32) -> Float32:
+    """Median (N, n - 2) of each point and its two neighbours."""
+    left, middle, right = raw[:, :-2], raw[:, 1:-1], raw[:, 2:]
+    small, large = np.minimum(left, middle), np.maximum(left, middle)
+    return np.maximum(small, np.minimum(large, right))
+
+
+def _runs(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
+    """Rows (N,) in which `longest` neighbours are all true."""
+    if mask.sum(axis=1).max(initial=0) < longest:
+        return np.zeros(len(mask), bool)
+    total = np.cumsum(np.pad(mask, ((0, 0), (1, 0))), axis=1)
+    return np.asarray((total[:, longest:] - total[:, :-longest] == longest).any(axis=1))
+
+
+@lru_cache(maxsize=16)
+def _matrices(axis: bytes) -> tuple[Float32, Float32, Float32]:
+    """Averages onto the grid (n, GRID), slopes there (n, GRID) per V, bias there (GRID,)."""
+    bias = np.frombuffer(axis)
+    grid = np.linspace(bias.min(), bias.max(), GRID)
+    step = grid[1] - grid[0]
+    spacing = np.abs(np.gradient(bias))
+    # A hat as wide as the coarser of the two spacings: averages a fine sweep, joins a coarse one.
+    width = np.maximum(step, spacing)[:, None]
+    hat = np.maximum(0.0, 1.0 - np.abs(bias[:, None] - grid) / width) * spacing[:, None] / width
+    hat /= hat.sum(axis=0)
+    reach = np.arange(GRID)
+    gauss = np.exp(-0.5 * ((reach[:, None] - reach) / _SMOOTHING) ** 2)
+    smooth = hat @ (gauss / gauss.sum(axis=0))
+    slope = np.gradient(smooth, step, axis=1)
+    return hat.astype(np.float32), slope.astype(np.float32), (0.5 * grid).astype(np.float32)

@@ -1,0 +1,81 @@
+"""New classes from a few examples: learned, without forgetting, without changing the old one."""
+
+import numpy as np
+import pytest
+
+from bluesky_gpsts.benchmarks.classifier_real import read_measured
+from bluesky_gpsts.benchmarks.classifier_scores import judge
+from bluesky_gpsts.spectra import NONE
+from bluesky_gpsts.spectra.registry import load
+from bluesky_gpsts.spectra.simulate import simulate
+
+
+@pytest.fixture(scope="module", params=["default", "linear"])
+def known(request):
+    return load(request.param)
+
+
+def _spectra(kind, count=60):
+    sessions = simulate(9020, {kind: count}, difficulty=1.0, sessions=4)
+    return sessions[0].bias, np.concatenate([session.didv for session in sessions])
+
+
+@pytest.mark.parametrize("kind", ["CH", "molecule"])
+def test_five_examples_make_a_class_and_the_old_ones_stay(known, kind):
+    bias, didv = _spectra(kind)
+    more = known.with_class(kind, bias, didv[::12])
+    assert more.classes == (*known.classes, kind)
+    rest = np.delete(didv, np.s_[::12], axis=0)
+    assert (more.classify(bias, rest).best == kind).mean() > 0.9
+    old = simulate(9021, difficulty=1.0, sessions=4)
+    before, after = judge(known, old), judge(more, old)
+    assert after.balanced_accuracy >= before.balanced_accuracy - 0.02
+    assert kind not in known.classes
+
+
+def test_the_new_class_is_no_longer_novel(known):
+    bias, didv = _spectra("molecule")
+    more = known.with_class("molecule", bias, didv[::12])
+    found = more.classify(bias, didv)
+    assert (found.labels == "molecule").mean() > (
+        known.classify(bias, didv).labels == NONE
+    ).mean() / 2
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0)
+
+
+def test_a_taught_classifier_survives_its_arrays(known):
+    bias, didv = _spectra("molecule")
+    more = known.with_class("molecule", bias, didv[:5])
+    again = type(known).from_arrays(*more.to_arrays())
+    first, second = more.classify(bias, didv), again.classify(bias, didv)
+    np.testing.assert_allclose(first.probabilities, second.probabilities, atol=2e-3)
+
+
+def test_bad_examples_and_names_are_refused(known):
+    bias, didv = _spectra("molecule", 4)
+    with pytest.raises(ValueError, match="exists already"):
+        known.with_class("WS2", bias, didv)
+    with pytest.raises(ValueError, match="reserved"):
+        known.with_class(NONE, bias, didv)
+    with pytest.raises(ValueError, match="no usable example"):
+        known.with_class("new", bias, didv[:0])
+    with pytest.raises(ValueError, match="example 1 of 'new' is of no use: constant"):
+        known.with_class("new", bias, np.ones((1, bias.size)))
+
+
+def test_real_hbn_classes_are_told_apart_from_one_example_each(shared_data):
+    classifier = load("default")
+    spectra = [s for s in read_measured(shared_data / "spectra") if "line" not in s.file]
+    examples = {s.label: s for s in reversed(spectra)}
+    assert len(examples) == 4
+    for label, example in examples.items():
+        classifier = classifier.with_class(label, example.bias, example.didv[None])
+    for label, example in examples.items():
+        assert classifier.classify(example.bias, example.didv[None]).best[0] == label
+
+
+def test_real_hbn_is_never_called_gold_or_ws2(shared_data):
+    classifier = load("default")
+    for spectrum in read_measured(shared_data / "spectra"):
+        found = classifier.classify(spectrum.bias, spectrum.didv[None])
+        assert found.labels[0] == NONE or found.confidence[0] < 0.5, spectrum.file
