@@ -1,16 +1,17 @@
 """The default classifier: a compact residual network, a calibrated head, a reject."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_gpsts.spectra.headed import Headed
 from bluesky_gpsts.spectra.network import forward, tensors
-from bluesky_gpsts.spectra.novelty import Head, few_shot
-from bluesky_gpsts.spectra.preprocess import channels, find_problems
-from bluesky_gpsts.spectra.types import Array, Classes
+from bluesky_gpsts.spectra.novelty import Head
+from bluesky_gpsts.spectra.preprocess import channels
+from bluesky_gpsts.spectra.types import Array
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
-class DefaultClassifier:
+class DefaultClassifier(Headed):
     """Names spectra of any length on any bias axis, and says what it does not know.
 
     Parameters
@@ -43,73 +44,9 @@ class DefaultClassifier:
         """Name of the kind of classifier."""
         return "default"
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.head.classes
-
     @cached_property
     def _tensors(self) -> "dict[str, torch.Tensor]":
         return tensors(self.weights, self.outputs)
-
-    def classify(self, bias: Array, didv: Array) -> Classes:
-        """Name spectra.
-
-        Parameters
-        ----------
-        bias : (n,) array
-            Bias axis (V), rising or falling.
-        didv : (N, n) array
-            Differential conductance (A/V).
-
-        Returns
-        -------
-        Classes
-            Bad spectra have a sentence in `problems`.
-
-        Raises
-        ------
-        ValueError
-            If the shapes do not fit together.
-        """
-        axis, values = np.asarray(bias, float), np.asarray(didv, float)
-        problems = find_problems(axis, values)
-        good = np.array([not text for text in problems], bool)
-        probabilities = np.full((len(problems), len(self.classes)), 1.0 / len(self.classes))
-        novelty = np.ones(len(problems))
-        if good.any():
-            chosen = values if good.all() else values[good]
-            probabilities[good], novelty[good] = self.head.judge(*self._features(axis, chosen))
-        return Classes(self.classes, probabilities, novelty, problems)
-
-    def with_class(self, name: str, bias: Array, didv: Array) -> Self:
-        """Classifier that knows one class more, from a few examples, without training.
-
-        Parameters
-        ----------
-        name : str
-            Name of the new class.
-        bias : (n,) array
-            Bias axis (V).
-        didv : (N, n) array
-            Examples (A/V); one works, five are better.
-
-        Returns
-        -------
-        DefaultClassifier
-            A new classifier; this one is unchanged.
-
-        Raises
-        ------
-        ValueError
-            If an example cannot be judged, there is none, or the name is taken.
-        """
-        axis, values = np.asarray(bias, float), np.asarray(didv, float)
-        for number, problem in enumerate(find_problems(axis, values), 1):
-            if problem:
-                raise ValueError(f"example {number} of {name!r} is of no use: {problem}")
-        features = self._features(axis, values)[0] if len(values) else np.zeros((0, 0))
-        return replace(self, head=few_shot(self.head, name, features))
 
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Weights by name, and settings that JSON can hold."""
