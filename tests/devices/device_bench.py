@@ -2,15 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.nanonis import Client, UnsupportedCommand
-from bluesky_gpsts.simulator import Fault, Sample, Simulator
+from bluesky_gpsts.simulator import Fault, Sample, Simulator, open_sample
 from bluesky_gpsts.simulator.clock import Clock
 from bluesky_gpsts.simulator.faults import Faults
 
@@ -141,3 +142,25 @@ class Bench:
         self.clock.hold = lambda: (
             self.controller.images == number and not self.controller.scan_cancelled.is_set()
         )
+
+
+@pytest.fixture(scope="session")
+def ws2() -> Sample:
+    """A WS2 monolayer; samples hold no state, so that one serves every simulator."""
+    return open_sample("ws2", 0)
+
+
+@pytest.fixture
+def make_bench(ws2: Sample) -> Iterator[Callable[..., Bench]]:
+    with ExitStack() as stack:
+        yield lambda **options: Bench(stack, ws2, **options)
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    return make_bench()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any], str], None]:
+    return wait_for

@@ -4,18 +4,17 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bluesky import RunEngine
 
-from bluesky_gpsts.simulator import Sample, open_sample
-
 sys.path.append(str(Path(__file__).parents[1] / "devices"))
 
-from device_bench import Bench, wait_for  # noqa: E402
+from device_bench import bench, make_bench, until, wait_for, ws2  # noqa: E402
+
+__all__ = ["bench", "make_bench", "until", "ws2"]
 
 SMALL = {
     "n_spectra": 5,
@@ -52,23 +51,6 @@ class Documents:
         return columns
 
 
-@pytest.fixture(scope="session")
-def ws2() -> Sample:
-    """A WS2 monolayer; samples hold no state, so that one serves every simulator."""
-    return open_sample("ws2", 0)
-
-
-@pytest.fixture
-def make_bench(ws2: Sample) -> Iterator[Callable[..., Bench]]:
-    with ExitStack() as stack:
-        yield lambda **options: Bench(stack, ws2, **options)
-
-
-@pytest.fixture
-def bench(make_bench: Callable[..., Bench]) -> Bench:
-    return make_bench()
-
-
 @pytest.fixture
 def documents() -> Documents:
     return Documents()
@@ -85,11 +67,6 @@ def engine(documents: Documents) -> RunEngine:
 def small() -> dict[str, Any]:
     """Arguments of a short gp_sts."""
     return dict(SMALL)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], Any], str], None]:
-    return wait_for
 
 
 @pytest.fixture

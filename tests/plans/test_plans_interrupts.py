@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from bluesky import RunEngine
-from bluesky.utils import RunEngineInterrupted
+from bluesky.preprocessors import pchain, plan_mutator
+from bluesky.utils import Msg, RunEngineInterrupted, single_gen
 
 from bluesky_gpsts.plans import gp_sts, survey
 from bluesky_gpsts.surrogate import MapOptimizer
@@ -108,6 +109,33 @@ def test_pause_changes_nothing_of_what_is_measured_where(
     paused = documents.columns("decisions")
     # Until the model decides, the points do not depend on the noise of the repeated sweep.
     assert (paused["x"][:3], paused["y"][:3]) == (straight["x"][:3], straight["y"][:3])
+
+
+@pytest.mark.parametrize("stream", ["decisions", "classes", "map"])
+def test_hard_pause_right_after_an_event_does_not_repeat_it(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any], stream: str
+) -> None:
+    names: list[str] = []
+
+    def pause_once(message: Msg) -> tuple[Any, None]:
+        if names[-1:] == ["pause now"] and message.command != "checkpoint":
+            names.append("done")
+            return pchain(single_gen(Msg("pause", defer=False)), single_gen(message)), None
+        if message.command == "create":
+            names.append(message.kwargs["name"])
+        if message.command == "save" and names[-1] == stream and "done" not in names:
+            names.append("pause now")
+        return None, None
+
+    with pytest.raises(RunEngineInterrupted):
+        engine(plan_mutator(gp_sts(bench.stm, **small, classifier="linear"), pause_once))
+    assert len(documents.events(stream)) == 1
+    engine.resume()
+    for kept in ("primary", "decisions", "classes"):
+        numbers = documents.columns(kept).get("primary_seq_num", [1.0, 2.0, 3.0, 4.0, 5.0])
+        assert sorted(numbers) == [1.0, 2.0, 3.0, 4.0, 5.0], kept
+        assert len(documents.events(kept)) == 5
+    assert len(documents.events("map")) == 1
 
 
 def test_deferred_pause_in_the_middle_of_a_sweep(

@@ -20,7 +20,10 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
         yield opened
 
 
-@pytest.mark.parametrize(("components", "prior"), [(0, None), (3, "topograph")])
+@pytest.mark.parametrize(
+    ("components", "prior", "acquisition"),
+    [(0, None, "weighted"), (3, "topograph", "weighted"), (0, None, "class")],
+)
 def test_the_next_choice_and_the_map_are_those_of_the_run(
     engine: RunEngine,
     bench: Any,
@@ -28,6 +31,7 @@ def test_the_next_choice_and_the_map_are_those_of_the_run(
     catalog: Catalog,
     components: int,
     prior: str | None,
+    acquisition: str,
 ) -> None:
     engine.subscribe(catalog.journal)
     frame = bench.stm.scan.frame()
@@ -35,7 +39,7 @@ def test_the_next_choice_and_the_map_are_those_of_the_run(
     image = np.hypot(*grid.uv.T).reshape(16, 16) / frame.width
     optimizer = MapOptimizer(
         grid,
-        acquisition="weighted",
+        acquisition=acquisition,
         n_initial=4,
         seed=3,
         max_points=9,
@@ -43,6 +47,8 @@ def test_the_next_choice_and_the_map_are_those_of_the_run(
         components=components,
     )
     arguments = {**small, "n_spectra": 9}
+    if acquisition == "class":
+        arguments["classifier"] = "linear"
     uid = engine(
         gp_sts(bench.stm, **arguments, components=components, optimizer=optimizer)
     ).run_start_uids[0]
@@ -79,7 +85,7 @@ def test_an_unknown_optimizer_cannot_be_rebuilt(
         optimizer_of(catalog, uid)
 
 
-def test_the_report_of_a_topograph(
+def test_the_report_of_a_classified_run_with_a_topograph(
     engine: RunEngine, bench: Any, small: dict[str, Any], catalog: Catalog, tmp_path: Path
 ) -> None:
     from bluesky_gpsts.analysis import write_report
@@ -89,7 +95,9 @@ def test_the_report_of_a_topograph(
     grid = Grid(frame.x, frame.y, frame.width, frame.height, frame.angle, 16, 16)
     image = np.hypot(*grid.uv.T).reshape(16, 16) / frame.width
     uid = engine(
-        gp_sts(bench.stm, **{**small, "n_spectra": 6}, structure=Topograph(image))
+        gp_sts(
+            bench.stm, **{**small, "n_spectra": 6}, structure=Topograph(image), classifier="linear"
+        )
     ).run_start_uids[0]
     catalog.wait_delivered(uid, 60.0)
     assert write_report(catalog, uid, tmp_path).exists()
