@@ -14,6 +14,7 @@ from bluesky_gpsts.analysis import (
     topograph_of,
 )
 from bluesky_gpsts.catalog import Catalog
+from bluesky_gpsts.physics.ws2 import WS2
 from bluesky_gpsts.surrogate import Grid
 
 
@@ -58,6 +59,10 @@ def test_what_a_survey_shows(catalog: Catalog, keep: Keep, angle: float) -> None
     assert np.corrcoef(topograph.image.ravel(), expected.ravel())[0, 1] > 0.9
     symmetry = symmetry_of(catalog, uid, "C3")
     assert symmetry.center is not None and symmetry.kind == "C3"
+    assert isinstance(junction.surface, WS2)
+    defects = np.array([(d.x, d.y) for d in junction.surface.defects])
+    away = np.hypot(*(defects - symmetry.center).T)
+    assert away.min() < 0.2e-9, "the centre is a defect's"
     grid.index_of(*symmetry.center)
     lengths = np.linalg.norm(lattice_of(catalog, uid).vectors, axis=1)
     np.testing.assert_allclose(lengths, 3.15e-10, rtol=0.08)
