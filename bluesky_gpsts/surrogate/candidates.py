@@ -215,10 +215,11 @@ class CandidateCache:
         self._noise[n] = noise
         self._white_y[n] = white_y
         self._white_one[n] = white_one
+        scaled = np.empty_like(row)
         for total, value in zip(self._from_y, white_y, strict=True):
-            total += value * row
-        self._from_one += white_one * row
-        self._variance -= row * row
+            total += np.multiply(row, value, out=scaled)
+        self._from_one += np.multiply(row, white_one, out=scaled)
+        self._variance -= np.multiply(row, row, out=scaled)
 
     def variance_after(self, x: FloatArray, noise: FloatArray) -> FloatArray:
         """Posterior variance if points were measured as well; the cache stays as it is.

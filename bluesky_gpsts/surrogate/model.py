@@ -102,6 +102,8 @@ class SurfaceModel:
         self._best = np.nan
         # Squared distance (m^2) of each candidate to the nearest outcome, of so many.
         self._gap, self._seen = np.full(grid.size, np.inf), 0
+        # One direction after the other, each in one stretch of memory.
+        self._uv = np.ascontiguousarray(grid.uv.T)
         self._gp: Any = None
         self._gp_state: tuple[int, bytes] | None = None
         self._job: Job[tuple[Fit, Caches]] | None = None
@@ -351,9 +353,11 @@ class SurfaceModel:
         self._seen = len(unit)
 
     def _closer(self, gap: FloatArray, position: FloatArray) -> FloatArray:
-        """`gap` with one more point, in fractions of the frame."""
-        u, v = self.grid.uv.T - (position * (self.grid.width, self.grid.height))[:, None]
-        return np.minimum(gap, u * u + v * v)
+        """Squares of the distances (m) with one more point, in fractions of the frame."""
+        away = self._uv - (position * (self.grid.width, self.grid.height))[:, None]
+        away *= away
+        away[0] += away[1]
+        return np.minimum(gap, away[0], out=away[0])
 
     def _trained(self, data: Data, before: Fit) -> Fit:
         scaling = Scaling.of(data.values, self.relative_noise)
