@@ -12,6 +12,18 @@ from bluesky_gpsts.cli_output import check_output, number, whole, write_json
 __all__ = ["main"]
 
 
+BENCHMARKS = (
+    "acquisition",
+    "classifier",
+    "cube",
+    "decode",
+    "drift",
+    "drift-map",
+    "latency",
+    "map",
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpsts",
@@ -44,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     sim.add_argument(
         "--time-scale", default="1", help="1 is real time, 0 as fast as possible (default: 1)"
     )
+    sim.add_argument("--drift", default="1", help="times the reported one; 0 is none (default: 1)")
     sim.add_argument("--release", default="14718", help="protocol release (default: 14718)")
     sim.add_argument(
         "--error-style",
@@ -70,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure, beside what others do")
     bench.add_argument(
         "name",
-        choices=("acquisition", "classifier", "cube", "decode", "drift", "latency", "map"),
+        choices=BENCHMARKS,
         help="which benchmark",
     )
     bench.add_argument("--sample", help="for map: a .3ds grid (default: WS2 and Au(111))")
@@ -141,6 +154,7 @@ def _sim(options: argparse.Namespace) -> int:
         time_scale=scale,
         protocol_release=release,
         error_style=options.error_style,
+        drift=number("--drift", options.drift),
     ) as simulator:
         listed = ", ".join(map(str, simulator.ports))
         print(f"{simulator.sample.name} on {simulator.host}, ports {listed}; Ctrl-C stops it")
@@ -215,7 +229,7 @@ def _bench(options: argparse.Namespace) -> int:
 
     from bluesky_gpsts.benchmarks.table import table
 
-    benchmark = import_module(f"bluesky_gpsts.benchmarks.{options.name}")
+    benchmark = import_module(f"bluesky_gpsts.benchmarks.{options.name.replace('-', '_')}")
     _check_options(options)
     seeds = None if options.seeds is None else whole("--seeds", options.seeds)
     if options.name == "map":

@@ -1,13 +1,16 @@
 """Bias, current, z-controller, lock-in, piezo and safe tip."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ophyd import Component as Cpt
 from ophyd import Device
+from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation, poll_until
 from bluesky_gpsts.devices.limits import LimitError
+from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
     ReadOnly,
     SettingSignal,
@@ -22,6 +25,8 @@ _FEEDBACK_TIME = 10.0
 _LIFT = 1e-9
 # A slip of magnitude, metres for picometres, makes the feedback ram the tip into the sample.
 _LARGEST_GAIN = 1e-6
+# Thermal drift is a thousandth of it.
+_FASTEST_DRIFT = 1e-9
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
 
 
@@ -202,16 +207,23 @@ class Piezo(Device):
     drift_x = Cpt(ReadOnly, command="Piezo.DriftCompGet", index=1, units="m/s", kind="config")
     drift_y = Cpt(ReadOnly, command="Piezo.DriftCompGet", index=2, units="m/s", kind="config")
 
-    def compensate(self, velocity: tuple[float, float, float] | None) -> None:
-        """Let the controller follow a drift of `velocity` (m/s), or None: stop doing so."""
+    def set(self, velocity: Sequence[float] | None) -> Status:
+        """Let the controller follow a drift of (x, y, z) m/s; None or zeros: stop doing so.
+
+        Raises
+        ------
+        LimitError
+            If it is faster than any drift, 1 nm/s; nothing was written then.
+        """
+        vx, vy, vz = (0.0, 0.0, 0.0) if velocity is None else (float(v) for v in velocity)
+        for speed in (vx, vy, vz):
+            limits_of(self).check("a drift", speed, "m/s", -_FASTEST_DRIFT, _FASTEST_DRIFT)
         client = link_of(self).main
-        old = client.call("Piezo.DriftCompGet")
-        vx, vy, vz = (0.0, 0.0, 0.0) if velocity is None else velocity
-        if len(old) > 7:
-            on = 2 if velocity is None else 1
-            client.call("Piezo.DriftCompSet", on, vx, vy, vz, old[7])
-        else:
-            client.call("Piezo.DriftCompSet", int(velocity is not None), vx, vy, vz)
+        old = SETTINGS["compensation"].read(client)
+        SETTINGS["compensation"].write(client, [int(any((vx, vy, vz))), vx, vy, vz, *old[4:]])
+        status = Status(obj=self)
+        status.set_finished()
+        return status
 
 
 class SafeTip(Device):

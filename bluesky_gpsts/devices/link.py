@@ -70,6 +70,10 @@ class Link:
             if not client.connected:
                 client.connect()
 
+    def has_signal(self, name: str) -> bool:
+        """Whether the controller has a signal of that name."""
+        return name in self._signals
+
     def signal(self, *names: str) -> int:
         """Index of the first of `names` that the controller has; indices differ by release.
 

@@ -44,6 +44,12 @@ def _scan_speed(values: Sequence[Any]) -> list[Any]:
     return [*values[:4], 0, values[5]]
 
 
+def _compensation(values: Sequence[Any]) -> list[Any]:
+    # Only later releases, which count from 1 in Set, have a saturation limit.
+    status, *others = values
+    return [_on_off(status) if len(others) > 3 else int(bool(status)), *others]
+
+
 @dataclass(frozen=True)
 class Setting:
     """A group of values that one command reads and one command writes.
@@ -72,6 +78,9 @@ class Setting:
             return (*values[:4], z_offset, *(values[6:] if len(values) == 8 else ()))
         if self.get == "Scan.PropsGet":
             return (values[0], values[3], values[4], values[5] if len(values) > 5 else [])
+        if self.get == "Piezo.DriftCompGet":
+            # Whether an axis is saturated is no setting.
+            return (*values[:4], *values[7:])
         return values
 
     def write(self, client: Client, values: Sequence[Any]) -> None:
@@ -102,6 +111,7 @@ SETTINGS = {
     "modulation_amplitude": Setting("LockIn.ModAmpGet", "LockIn.ModAmpSet", (1,)),
     "modulation_frequency": Setting("LockIn.ModPhasFreqGet", "LockIn.ModPhasFreqSet", (1,)),
     "demodulation_phase": Setting("LockIn.DemodPhasGet", "LockIn.DemodPhasSet", (1,)),
+    "compensation": Setting("Piezo.DriftCompGet", "Piezo.DriftCompSet", to_request=_compensation),
     "gain": Setting("ZCtrl.GainGet", "ZCtrl.GainSet"),
     "bias": Setting("Bias.Get", "Bias.Set"),
     "setpoint": Setting("ZCtrl.SetpntGet", "ZCtrl.SetpntSet"),

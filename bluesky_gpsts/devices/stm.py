@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import time
 from typing import Any
 
 from ophyd import Component as Cpt
@@ -27,6 +28,8 @@ __all__ = ["NanonisSTM"]
 
 logger = logging.getLogger(__name__)
 
+# A signal that only a simulator has, whose time need not be the computer's.
+TIME = "Time (s)"
 PORTS = (6501, 6502, 6503, 6504)
 
 
@@ -107,6 +110,12 @@ class NanonisSTM(Device):
     def disconnect(self) -> None:
         """Close the connections."""
         self.link.close()
+
+    def clock(self) -> float:
+        """Seconds on the clock that drift goes by: the computer's, or a simulator's own."""
+        if self.link.has_signal(TIME):
+            return float(self.link.main.call("Signals.ValGet", self.link.signal(TIME), 0)[0])
+        return time.time()
 
     # ------------------------------------------------------------ snapshot and restoration
 

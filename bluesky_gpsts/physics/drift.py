@@ -62,6 +62,18 @@ class Drift:
             total += wave[:, None] * np.asarray(amplitude)
         return np.asarray(total)
 
+    def times(self, factor: float) -> "Drift":
+        """Return the same path, `factor` times as long; 0 is no drift."""
+
+        def longer(vector: Vector) -> Vector:
+            return _vector(factor * np.asarray(vector))
+
+        return Drift(
+            longer(self.velocity),
+            tuple((longer(end), tau) for end, tau in self.relaxation),
+            tuple((longer(wave), *rest) for wave, *rest in self.wander),  # type: ignore[misc]
+        )
+
 
 def random_drift(seed: int, mean: float, std: float, after: float = REPORTED_AFTER) -> Drift:
     """Draw a drift whose lateral size after some time has a given mean and spread.

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Optional
 
@@ -21,6 +22,7 @@ from bluesky_gpsts.plans.checks import (
     require_positive,
     require_seed,
 )
+from bluesky_gpsts.plans.drift import DriftWatch, known_checks
 from bluesky_gpsts.plans.knowledge import known_prior, known_structure
 from bluesky_gpsts.plans.merit import Merit, check_window, judge, own_merit
 from bluesky_gpsts.plans.naming import known_classifier, record_classes
@@ -61,6 +63,7 @@ def gp_sts(
     modulation: float = 5e-3,
     seed: int = 0,
     survey: str = "",
+    drift: Optional[dict] = None,  # noqa: UP045
     optimizer: Any = None,
     md: Optional[dict] = None,  # noqa: UP045
 ) -> Generator[Msg, Any, str]:
@@ -130,6 +133,9 @@ def gp_sts(
         Seed of the initial points and of everything random in the optimizer.
     survey : str
         Uid of the survey run that this experiment belongs to.
+    drift : dict
+        Drift checks: fields of `bluesky_gpsts.plans.DriftChecks`, such as ``{"every": 10}``; an
+        empty dict has their defaults. Without it there are none.
     optimizer : object
         An optimizer of your own instead, with the methods ``suggest``, ``ingest`` and
         ``should_stop`` of bluesky-adaptive's protocols, parameters "x" and "y" in metres and
@@ -163,6 +169,7 @@ def gp_sts(
     require_count("components", components, 0)
     own = own_merit(merit) if merit else None
     namer = known_classifier(classifier)
+    checks = known_checks(drift)
     require_positive("integration", integration, "s")
     require_positive("settle", settle, "s")
     require_positive("settling", settling, "s", or_zero=True)
@@ -216,6 +223,7 @@ def gp_sts(
         "modulation": modulation,
         "seed": seed,
         "survey": survey,
+        "drift": None if checks is None else asdict(checks),
         "optimizer": type(optimizer).__name__,
     }
     sts, tip = stm.spectroscopy, stm.tip
@@ -271,6 +279,7 @@ def gp_sts(
     points: list[Any] = []
     # One worker: the optimizer is not made for two threads at a time.
     executor = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
+    watch = None if checks is None else DriftWatch(stm, checks, executor)
 
     def next_point() -> tuple[dict[str, Any] | None, str]:
         stop, reason = optimizer.should_stop()
@@ -297,6 +306,9 @@ def gp_sts(
 
     def prepare() -> Generator[Msg, Any, None]:
         for signal, value in (
+            # In this run's sample frame the sample is where the piezo sees it now.
+            (tip.offset_x, 0.0),
+            (tip.offset_y, 0.0),
             (sts.start, bias_range[0]),
             (sts.end, bias_range[1]),
             (sts.points, n_points),
@@ -325,6 +337,8 @@ def gp_sts(
             yield from bps.create(name="structure")
             yield from bps.read(record)
             yield from bps.save()
+        if watch is not None:
+            yield from watch.begin()
         yield from bps.checkpoint()
         begin = time.monotonic()
         point, reason = yield from off_loop(executor, next_point)
@@ -333,8 +347,11 @@ def gp_sts(
         deciding = time.monotonic() - begin
         taken = failures = failed = 0
         yield from bps.checkpoint()
+        duration = sts.check()
         while point is not None and taken < n_spectra:
             start = time.monotonic()
+            if watch is not None:
+                yield from watch.follow(taken, duration)
             yield from bps.mv(tip, (point["x"], point["y"]))
             yield from bps.trigger(sts, wait=True)
             instrument = time.monotonic() - start
@@ -400,6 +417,8 @@ def gp_sts(
         executor.shutdown(wait=False)
         if isinstance(classifier, str) and namer is not None:
             namer.close()
+        if watch is not None:
+            yield from watch.end()
         yield from bps.null()
 
     whole = staged() if namer is None else bpp.subs_wrapper(staged(), {"all": [namer]})

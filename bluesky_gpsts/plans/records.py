@@ -12,6 +12,7 @@ from bluesky_gpsts.devices.signals import ArraySignal, Quantity
 __all__ = [
     "ClassRecord",
     "DecisionRecord",
+    "DriftRecord",
     "MapRecord",
     "MeritRecord",
     "StructureRecord",
@@ -92,6 +93,33 @@ class StructureRecord(_Record):
     """What a topograph or a library prior is made of, which decisions name by its checksum."""
 
     structure_images = Cpt(ArraySignal)
+
+
+class DriftRecord(_Record):
+    """A drift check: what was seen, where the sample is by it, and what was done."""
+
+    image = Cpt(ArraySignal, units="m")
+    primary_seq_num = Cpt(Quantity, value=0.0)
+    seconds = Cpt(Quantity, value=0.0, units="s")
+    center_x = Cpt(Quantity, value=0.0, units="m", precision=12)
+    center_y = Cpt(Quantity, value=0.0, units="m", precision=12)
+    offset_x = Cpt(Quantity, value=0.0, units="m", precision=12)
+    offset_y = Cpt(Quantity, value=0.0, units="m", precision=12)
+    offset_z = Cpt(Quantity, value=0.0, units="m", precision=12)
+    sigma_x = Cpt(Quantity, value=math.nan, units="m", precision=12)
+    sigma_y = Cpt(Quantity, value=math.nan, units="m", precision=12)
+    predicted_x = Cpt(Quantity, value=0.0, units="m", precision=12)
+    predicted_y = Cpt(Quantity, value=0.0, units="m", precision=12)
+    velocity_x = Cpt(Quantity, value=0.0, units="m/s", precision=15)
+    velocity_y = Cpt(Quantity, value=0.0, units="m/s", precision=15)
+    velocity_z = Cpt(Quantity, value=0.0, units="m/s", precision=15)
+    compensated_x = Cpt(Quantity, value=0.0, units="m/s", precision=15)
+    compensated_y = Cpt(Quantity, value=0.0, units="m/s", precision=15)
+    compensated_z = Cpt(Quantity, value=0.0, units="m/s", precision=15)
+    confidence = Cpt(Quantity, value=math.nan)
+    ok = Cpt(Quantity, value=1)
+    reason = Cpt(Quantity, value="")
+    action = Cpt(Quantity, value="")
 
 
 class SurveyRecord(_Record):

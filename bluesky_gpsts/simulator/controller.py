@@ -26,7 +26,7 @@ from bluesky_gpsts.simulator.microscope import Microscope
 from bluesky_gpsts.simulator.record import measured, stream
 from bluesky_gpsts.simulator.sample import Sample
 from bluesky_gpsts.simulator.scan import Image, ScanSettings, start_image
-from bluesky_gpsts.simulator.signals import SIGNALS
+from bluesky_gpsts.simulator.signals import SIGNALS, TIME
 from bluesky_gpsts.simulator.spectroscopy import (
     OWNER,
     Sweep,
@@ -98,15 +98,19 @@ class Controller:
         The microscope's time.
     release : int
         Protocol release that the controller speaks.
+    drift : float
+        Times the drift that was reported for such a surface.
     """
 
     max_bias = 10.0
 
-    def __init__(self, sample: Sample, seed: int, clock: Clock, release: int) -> None:
+    def __init__(
+        self, sample: Sample, seed: int, clock: Clock, release: int, drift: float = 1.0
+    ) -> None:
         self.lock = threading.RLock()
         self.clock = clock
         self.release = release
-        self.tip = Microscope(sample, seed, sample.drift(seed))
+        self.tip = Microscope(sample, seed, sample.drift(seed).times(drift))
         self.tip.on_overcurrent = self.trip_safe_tip
         self.lockin = self.tip.lockin
         conditions = sample.conditions
@@ -151,7 +155,8 @@ class Controller:
         rng = stream(self.tip.seed, "reading", int(t / period))
         rows = self.tip.snapshot(t)
         values = measured(rows, self.tip.preamplifier, self.tip.lockin, period, rng)
-        return [float(values[c][0]) if c in values else 0.0 for c in channels]
+        told = {TIME: t} | {channel: float(rows[0]) for channel, rows in values.items()}
+        return [told.get(c, 0.0) for c in channels]
 
     @staticmethod
     def require_signal(index: int) -> None:

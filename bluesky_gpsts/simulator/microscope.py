@@ -28,7 +28,7 @@ __all__ = ["CRASH_GAP", "FINE", "Microscope"]
 
 Array = NDArray[np.float64]
 
-_CREEP_MOVES = 6
+_CREEP_MOVES = 12
 FINE = 20e-12
 """Distance (m) along a move that is resolved."""
 _FINE_BIAS = 20e-3
@@ -126,6 +126,7 @@ class Microscope:
         self._compensated = np.zeros(3)
         self._compensated_since = 0.0
         self._jumps: list[tuple[float, Array]] = []
+        self._followed_from: Array | None = None
         self._agenda: list[_Event] = []
         self._blind_since = -math.inf
         self._updating = False
@@ -152,8 +153,16 @@ class Microscope:
         jump = np.asarray(target) - here
         arrival = t + float(np.hypot(*jump)) / speed
         self.path = Course.through((t, here), (arrival, target))
-        self._jumps = [*self._jumps[1 - _CREEP_MOVES :], (arrival, jump)]
+        self._moved(arrival, jump)
         return arrival
+
+    def _moved(self, end: float, jump: Array) -> None:
+        """Remember a move that creeps on after `end` (s)."""
+        self._jumps.append((end, jump))
+        if len(self._jumps) > _CREEP_MOVES:
+            # Long after, two moves are as one; forgetting one would shift the sample at once.
+            (_, first), (later, second), *others = self._jumps
+            self._jumps = [(later, first + second), *others]
 
     def halt(self, t: float) -> None:
         """Stop the tip where it is."""
@@ -163,11 +172,16 @@ class Microscope:
             # What is left of the move does not creep, for it has not been made.
             _, jump = self._jumps[-1]
             self._jumps[-1] = (t, jump - (self.path.values[-1] - here))
+        if self._followed_from is not None:
+            # A path creeps as the one move from its beginning to its end would.
+            self._moved(min(t, float(self.path.times[-1])), here - self._followed_from)
+            self._followed_from = None
         self.path = Course.through((t, here))
 
     def follow(self, t: float, path: Course, record: Record) -> None:
         """Follow a path that begins here and now (s), and record along it."""
         self.halt(t)
+        self._followed_from = self.position
         self.path, self.record = path, record
 
     def compensate(self, t: float, velocity: tuple[float, float, float]) -> None:

@@ -7,6 +7,7 @@ __all__ = [
     "LOCKIN_Y",
     "MEASURED",
     "SIGNALS",
+    "TIME",
     "X",
     "Y",
     "Z",
@@ -15,6 +16,8 @@ __all__ = [
 
 CURRENT, BIAS, X, Y, Z = 0, 24, 28, 29, 30
 LOCKIN_X, LOCKIN_Y = 86, 87
+# No real controller has it: simulated time need not be that of the wall clock.
+TIME = 127
 
 _NAMED = {
     CURRENT: "Current (A)",
@@ -24,6 +27,7 @@ _NAMED = {
     Z: "Z (m)",
     LOCKIN_X: "LI Demod 1 X (A)",
     LOCKIN_Y: "LI Demod 1 Y (A)",
+    TIME: "Time (s)",
 }
 
 

@@ -40,6 +40,8 @@ class Simulator:
         Release spoken: 10862, 13742, 14718, or one between.
     error_style : {"native", "padded"}
         Shape of error replies.
+    drift : float
+        Times the drift that was reported for such a surface; 0 is none.
 
     Examples
     --------
@@ -57,10 +59,13 @@ class Simulator:
         time_scale: float = 1.0,
         protocol_release: int = RELEASES[-1],
         error_style: ErrorStyle = "native",
+        drift: float = 1.0,
     ) -> None:
+        if not 0.0 <= drift < np.inf:
+            raise ValueError(f"drift is {drift!r} times the reported one; give 0 or more")
         self.sample = open_sample(sample, seed) if isinstance(sample, str) else sample
         self.faults = Faults()
-        self.controller = Controller(self.sample, seed, Clock(time_scale), protocol_release)
+        self.controller = Controller(self.sample, seed, Clock(time_scale), protocol_release, drift)
         self.server = Server(self.controller, host, ports, error_style, self.faults)
         self.host = host
 

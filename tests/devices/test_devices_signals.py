@@ -313,12 +313,15 @@ def test_frame_as_a_whole(bench: Any) -> None:
 def test_drift_compensation(make_bench: Callable[..., Any], release: int) -> None:
     bench = make_bench(protocol_release=release)
     piezo = bench.stm.piezo
-    piezo.compensate((1e-12, -2e-12, 0.0))
+    piezo.set((1e-12, -2e-12, 0.0)).wait(timeout=10)
     assert bench.controller.compensation_on
     assert piezo.drift_compensation.get() == 1
     assert piezo.drift_x.get() == pytest.approx(1e-12)
     assert piezo.drift_y.get() == pytest.approx(-2e-12)
-    piezo.compensate(None)
+    with pytest.raises(LimitError, match="a drift of 1e-08 m/s is refused"):
+        piezo.set((1e-8, 0.0, 0.0))
+    assert bench.controller.compensation_velocity[1] == pytest.approx(-2e-12)
+    piezo.set(None).wait(timeout=10)
     assert piezo.drift_compensation.get() == 0
     assert not bench.controller.compensation_on
 
