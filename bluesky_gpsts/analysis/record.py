@@ -1,7 +1,7 @@
 """Everything that a report says about a run, read from the catalog once."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,9 @@ class RunRecord:
         The stream ``baseline``.
     remarks : tuple of str
         What is missing and why, in sentences.
+    drift, drift_images : dict of ndarray
+        Columns of all drift checks in order of time, images left out, and of the stream ``drift``
+        as it is; empty if the drift was not checked.
     """
 
     start: dict[str, Any]
@@ -86,6 +89,8 @@ class RunRecord:
     truth: FloatArray | None = None
     settings: tuple[InstrumentSetting, ...] = ()
     remarks: tuple[str, ...] = ()
+    drift: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    drift_images: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def n_spectra(self) -> int:
@@ -193,6 +198,7 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         known,
         _settings(run),
         tuple(remarks),
+        *_drift(run),
     )
 
 
@@ -206,6 +212,22 @@ def _settings(run: Any) -> tuple[InstrumentSetting, ...]:
         # Arrays are left out, and so is what the catalog adds: settings are single values.
         if values.ndim == 1 and key not in ("seq_num", "time") and not key.startswith("ts_")
     )
+
+
+def _drift(run: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+    from bluesky_gpsts.catalog import stream
+
+    images, _ = stream(run, "drift")
+    larger, _ = stream(run, "drift_larger")
+    if not images:
+        return {}, {}
+    every = {
+        name: np.concatenate([column, larger[name]]) if larger else column
+        for name, column in images.items()
+        if column.ndim == 1
+    }
+    order = np.argsort(every["seconds"], kind="stable")
+    return {name: column[order] for name, column in every.items()}, images
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from bluesky_gpsts import __version__
 
 from . import curves, figures
+from .drift_figure import drift_figure
 from .errors import AnalysisError
 from .page import Picture, page
 from .record import RunRecord, read_record
@@ -134,6 +135,17 @@ def _contents(record: RunRecord) -> list[tuple[str, str, str, Draw]]:
                 )
             )
         contents.append(_progress_part(record))
+    if record.drift:
+        contents.append(
+            (
+                "drift",
+                "How far the sample drifted",
+                "Left: offset along the piezo's axes at each check, and where the checks before "
+                "let it be expected; dotted lines are checks that failed. Right: the first image "
+                "and the last.",
+                drift_figure,
+            )
+        )
     if record.n_spectra:
         contents.append(
             (

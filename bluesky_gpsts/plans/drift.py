@@ -62,6 +62,11 @@ class DriftChecks:
         Pixels and lines of the image; a multiple of 16.
     line_time : float
         Seconds for a line, forward and again backward.
+    size : float
+        Side (m) of the imaged square, about the middle of the scan frame; 0 images the scan frame
+        itself. Take one in which there is more than a lattice.
+    feature : bool
+        Compare a patch around the most distinctive feature, instead of the whole image.
     method : str
         "phase", or "block-matching" as in the paper; see `bluesky_gpsts.images.register`.
     retries : int
@@ -80,6 +85,8 @@ class DriftChecks:
     limit: float = 0.5
     pixels: int = 64
     line_time: float = 0.3
+    size: float = 0.0
+    feature: bool = False
     method: str = "phase"
     retries: int = 1
     compensate: bool = False
@@ -92,13 +99,16 @@ class DriftChecks:
         if self.pixels % 16:
             raise ValueError(f"drift: pixels must be a multiple of 16, not {self.pixels}")
         require_positive("drift: line_time", self.line_time, "s")
+        require_positive("drift: size", self.size, "m", or_zero=True)
         if self.method not in ("phase", "block-matching"):
             raise ValueError(
                 f"drift: no method {self.method!r}; choose 'phase' or 'block-matching'"
             )
         require_count("drift: retries", self.retries, 0)
-        if not isinstance(self.compensate, bool):
-            raise ValueError(f"drift: compensate must be True or False, not {self.compensate!r}")
+        for name in ("feature", "compensate"):
+            if not isinstance(getattr(self, name), bool):
+                given = getattr(self, name)
+                raise ValueError(f"drift: {name} must be True or False, not {given!r}")
 
 
 def known_checks(given: Any) -> DriftChecks | None:
@@ -152,7 +162,9 @@ class DriftWatch:
     def __init__(self, stm: NanonisSTM, checks: DriftChecks, executor: Executor) -> None:
         self.stm, self.checks = stm, checks
         self._executor = executor
-        self._frame = stm.scan.frame()
+        frame = stm.scan.frame()
+        size = checks.size
+        self._frame = replace(frame, width=size, height=size) if size else frame
         self._record = DriftRecord(name="drift")
         self._reference: FloatArray | None = None
         self._height = 0.0
@@ -293,7 +305,10 @@ class DriftWatch:
     def _registered(self, image: FloatArray, most: int) -> Generator[Msg, Any, Shift]:
         assert self._reference is not None
         method: Any = self.checks.method
-        work = partial(register, self._reference, image, method=method, max_shift=most)
+        patch: dict[str, Any] = {}
+        if self.checks.feature:
+            patch = {"center": "feature", "reach": max(16, self.checks.pixels // 3)}
+        work = partial(register, self._reference, image, method=method, max_shift=most, **patch)
         return (yield from off_loop(self._executor, work))
 
     def _expected_frame(self, t: float) -> Frame:

@@ -252,7 +252,7 @@ class Controller:
         late = arrival - float(self.paused.times[0])
         way = Course.through((t, here), (arrival, there)).then(self.paused.delayed(late))
         self.image.record.delay(late)
-        self.tip.follow(t, way, self.image.record)
+        self.tip.follow(t, way, self.image.record, arrival)
         self.paused = None
         self.clock.skip_to(self.image.end)
 

@@ -126,7 +126,7 @@ class Microscope:
         self._compensated = np.zeros(3)
         self._compensated_since = 0.0
         self._jumps: list[tuple[float, Array]] = []
-        self._followed_from: Array | None = None
+        self._following: tuple[Array, Array, float] | None = None
         self._agenda: list[_Event] = []
         self._blind_since = -math.inf
         self._updating = False
@@ -168,20 +168,29 @@ class Microscope:
         """Stop the tip where it is."""
         self.update(t)
         here = self.position
-        if self._jumps and self._jumps[-1][0] > t:
+        if self._following is not None:
+            origin, corner, arrival = self._following
+            if t < arrival:
+                self._jumps[-1] = (t, here - origin)
+            else:
+                # A path creeps as the one move from its beginning to its end would.
+                self._moved(min(t, float(self.path.times[-1])), here - corner)
+            self._following = None
+        elif self._jumps and self._jumps[-1][0] > t:
             # What is left of the move does not creep, for it has not been made.
             _, jump = self._jumps[-1]
             self._jumps[-1] = (t, jump - (self.path.values[-1] - here))
-        if self._followed_from is not None:
-            # A path creeps as the one move from its beginning to its end would.
-            self._moved(min(t, float(self.path.times[-1])), here - self._followed_from)
-            self._followed_from = None
         self.path = Course.through((t, here))
 
-    def follow(self, t: float, path: Course, record: Record) -> None:
-        """Follow a path that begins here and now (s), and record along it."""
+    def follow(self, t: float, path: Course, record: Record, arrival: float) -> None:
+        """Follow a path that begins here and now (s), and record along it.
+
+        Until `arrival` (s) it leads to where the record begins.
+        """
         self.halt(t)
-        self._followed_from = self.position
+        here, corner = self.position, path.at(np.array([arrival]))[0]
+        self._moved(arrival, corner - here)
+        self._following = here, corner, arrival
         self.path, self.record = path, record
 
     def compensate(self, t: float, velocity: tuple[float, float, float]) -> None:

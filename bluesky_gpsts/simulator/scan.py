@@ -117,7 +117,7 @@ def start_image(
         np.concatenate([approach.values[-1:], ends.reshape(-1, 2)]),
     )
     record = Record(times.ravel(), harmonic=bool({LOCKIN_X, LOCKIN_Y} & {*settings.channels}))
-    microscope.follow(begin, approach.then(course), record)
+    microscope.follow(begin, approach.then(course), record, approach.end)
     averaging = min(forward, backward) / pixels
     return Image(record, settings.channels, (lines, pixels), upwards, averaging, number)
 

@@ -37,6 +37,7 @@ def change_everything(bench: Any) -> None:
         (stm.z_controller.feedback, 0),
     ):
         signal.put(value)
+    stm.piezo.set((1e-12, -2e-12, 0.5e-12)).wait(timeout=10)
     bench.client.call("BiasSpectr.ChsSet", [0])
     bench.client.call("BiasSpectr.AdvPropsSet", 2, 2, 1, 1)
 

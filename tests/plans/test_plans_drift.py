@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 
 import bluesky_gpsts.plans.drift as drift_module
+from bluesky_gpsts.analysis import read_record, write_report
+from bluesky_gpsts.catalog import open_catalog
 from bluesky_gpsts.physics import Drift
 from bluesky_gpsts.plans import DriftChecks, gp_sts
 from bluesky_gpsts.plans.whereabouts import Whereabouts
@@ -130,6 +133,19 @@ def test_a_controller_that_follows_the_wrong_way_is_told_to_stop(
     assert any("compensation off, as the residual did not shrink" in a for a in columns["action"])
     assert columns["compensated_x"][-1] == 0.0
     assert np.median(placed(documents, drifting)[-4:]) < 90e-12
+
+
+def test_a_patch_of_a_larger_image(
+    engine: RunEngine, documents: Any, drifting: Any, slow: dict[str, Any]
+) -> None:
+    checks = {**CHECKS, "size": 6e-9, "pixels": 96, "feature": True}
+    engine(gp_sts(drifting.stm, **slow, drift=checks))
+    columns = documents.columns("drift")
+    assert columns["image"][0].shape == (96, 96)
+    seconds = np.array(columns["seconds"])
+    found = np.array([columns[f"offset_{axis}"] for axis in "xy"]).T
+    true = np.outer(seconds - seconds[0], VELOCITY[:2])
+    np.testing.assert_allclose(found, true, atol=30e-12)
 
 
 class Blind:
@@ -264,6 +280,8 @@ def test_hard_pause_in_the_middle_of_a_check(
         ({"line_time": -1.0}, "drift: line_time must be above 0, in s"),
         ({"method": "eye"}, "choose 'phase' or 'block-matching'"),
         ({"compensate": 1}, "drift: compensate must be True or False, not 1"),
+        ({"size": -1e-9}, "drift: size must be 0 or above, in m"),
+        ({"feature": "atom"}, "drift: feature must be True or False, not 'atom'"),
         ({"retries": -1}, "drift: retries must be a whole number of 0 or above"),
         ({"often": 3}, "drift must be a dict with some of every, limit, pixels"),
         ("often", "drift must be a dict with some of every, limit, pixels"),
@@ -303,3 +321,21 @@ def test_compensation_is_not_taken_for_less_drift() -> None:
     expected = VELOCITY * 450.0 - (followed - 0.5 * wanted * 100.0)
     np.testing.assert_allclose(where.offset(450.0), expected, atol=5e-12)
     assert not where.useless(500.0, VELOCITY * 500.0 - followed, sigma)
+
+
+# ---------------------------------------------------------------- afterwards
+
+
+def test_the_report_shows_the_drift(
+    engine: RunEngine, drifting: Any, slow: dict[str, Any], tmp_path: Path
+) -> None:
+    with open_catalog(tmp_path / "catalog") as catalog:
+        engine.subscribe(catalog.journal)
+        uid = engine(gp_sts(drifting.stm, **slow, drift=CHECKS)).run_start_uids[0]
+        catalog.wait_delivered(uid, 60.0)
+        record = read_record(catalog, uid)
+        np.testing.assert_array_equal(record.drift["ok"], 1)
+        assert record.drift_images["image"].shape == (len(record.drift["ok"]), 64, 64)
+        page = write_report(catalog, uid, tmp_path / "report")
+        assert "How far the sample drifted" in page.read_text(encoding="utf-8")
+        assert (tmp_path / "report" / "drift.png").stat().st_size > 10_000

@@ -399,12 +399,14 @@ def test_drift_and_its_compensation(
     client = connect(simulator)
     vx, vy, _ = Drifting.velocity
     client.call("Piezo.DriftCompSet", 1, factor * vx, factor * vy, 0.0, 10.0)
+    # The piezo creeps after its way to the first image.
+    picture(client, line_time=0.4)
     before = picture(client, line_time=0.4)
     after = picture(client, line_time=0.4)
     # From the start of one image to that of the next: 64 lines there and back.
     elapsed = 64 * 0.8
     moved = shift(before, after, 3e-9 / 64)
-    np.testing.assert_allclose(moved, left * elapsed * np.array([vx, vy]), rtol=0, atol=5e-12)
+    np.testing.assert_allclose(moved, left * elapsed * np.array([vx, vy]), rtol=0, atol=8e-12)
     t = simulator.controller.clock.now()
     np.testing.assert_allclose(simulator.drift, np.array(Drifting.velocity) * t, rtol=1e-9)
 
@@ -421,7 +423,8 @@ def test_drift_moves_what_lies_beneath_the_tip(start: Start, connect: Connect, w
     moved = beneath(simulator) - first
     drift = simulator.drift[:2]
     assert np.all(np.sign(moved) == -np.sign(drift))
-    np.testing.assert_allclose(moved, -drift, rtol=0, atol=3e-11)
+    # The piezo creeps by some per cent of its way to the frame and back.
+    np.testing.assert_allclose(moved, -drift, rtol=0, atol=6e-11)
 
 
 def test_drift_has_the_reported_size() -> None:
