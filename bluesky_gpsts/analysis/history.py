@@ -1,6 +1,6 @@
 """How the map of a run grew, from its recorded values alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ RELATIVE_NOISE = 0.03
 class MapHistory:
     """All that is needed to compute the map after any number of spectra.
 
-    Spectra without a finite figure of merit are counted but not part of any map.
+    Spectra without a finite figure of merit, and those that were flagged, are counted but not
+    part of any map.
 
     Attributes
     ----------
@@ -53,6 +54,8 @@ class MapHistory:
     images : ndarray or None
         The topograph (ny, nx) or the maps of the library (K, ny, nx) that such a structure is
         made of.
+    flagged : ndarray of bool, shape (n,), or None
+        Spectra that the run itself took back.
     """
 
     grid: Grid
@@ -66,6 +69,7 @@ class MapHistory:
     trained: npt.NDArray[np.bool_]
     structures: tuple[str, ...]
     images: FloatArray | None = None
+    flagged: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -73,7 +77,8 @@ class MapHistory:
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
         """Spectra that count for the maps: shape (n,)."""
-        return np.isfinite(self.values) & np.isfinite(self.x) & np.isfinite(self.y)
+        found = np.isfinite(self.values) & np.isfinite(self.x) & np.isfinite(self.y)
+        return found if self.flagged is None else found & ~self.flagged
 
     def noise(self, k: int) -> FloatArray:
         """Noise variances (A^2) of the valid ones among the first k spectra."""
@@ -241,6 +246,7 @@ def build_history(
     decisions: "xr.Dataset",
     images: FloatArray | None = None,
     final: Mapping[str, Any] | None = None,
+    flagged: Collection[int] = (),
 ) -> MapHistory:
     """Put together what the maps of a run depend on.
 
@@ -254,6 +260,8 @@ def build_history(
         As `bluesky_gpsts.catalog.structure_images` returns them.
     final : mapping, optional
         As `bluesky_gpsts.catalog.final_model` returns it.
+    flagged : collection of int
+        Numbers (from 1) of the spectra that the run took back.
 
     Returns
     -------
@@ -276,10 +284,11 @@ def build_history(
     else:
         variances = np.full(len(values), np.nan)
     x, y = spectra["x"].values, spectra["y"].values
-    valid = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
+    taken_back = np.isin(np.arange(1, len(values) + 1), list(flagged))
+    valid = np.isfinite(values) & np.isfinite(x) & np.isfinite(y) & ~taken_back
     kernel = str(start.get("kernel", "matern-5/2"))
     models = _models(grid, values, valid, decisions, final or {})
-    return MapHistory(grid, kernel, x, y, values, variances, *models, images)
+    return MapHistory(grid, kernel, x, y, values, variances, *models, images, taken_back)
 
 
 def _models(

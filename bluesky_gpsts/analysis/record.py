@@ -1,6 +1,7 @@
 """Everything that a report says about a run, read from the catalog once."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from bluesky_gpsts.catalog import CatalogError, final_model, structure_images
 from bluesky_gpsts.catalog import decisions as read_decisions
+from bluesky_gpsts.catalog import flags as read_flags
 from bluesky_gpsts.catalog import spectra as read_spectra
 from bluesky_gpsts.catalog import survey as read_survey
 from bluesky_gpsts.catalog import truth as read_truth
@@ -166,8 +168,14 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         ) from error
     start, stop = dict(run.metadata["start"]), dict(run.metadata.get("stop") or {})
     spectra, decisions = read_spectra(run), read_decisions(run)
-    history = build_history(start, spectra, decisions, structure_images(run), final_model(run))
-    remarks = []
+    flags = read_flags(run)
+    history = build_history(
+        start, spectra, decisions, structure_images(run), final_model(run), flags.flagged
+    )
+    remarks = [
+        f"Taken back by the run itself, and not in the map: {_ranges(numbers)} ({reason})."
+        for reason, numbers in flags.reasons.items()
+    ]
     image = None
     if start.get("survey"):
         try:
@@ -184,9 +192,9 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         known = None
     if not stop:
         remarks.append("The run has no stop document: it is under way, or was broken off.")
-    bad = np.flatnonzero(~history.valid)
-    if len(bad):
-        numbers = ", ".join(str(index + 1) for index in bad)
+    bad = [n for n in (np.flatnonzero(~history.valid) + 1).tolist() if n not in flags.flagged]
+    if bad:
+        numbers = ", ".join(map(str, bad))
         remarks.append(f"Spectra without a finite figure of merit are not in the map: {numbers}.")
     return RunRecord(
         start,
@@ -212,6 +220,18 @@ def _settings(run: Any) -> tuple[InstrumentSetting, ...]:
         # Arrays are left out, and so is what the catalog adds: settings are single values.
         if values.ndim == 1 and key not in ("seq_num", "time") and not key.startswith("ts_")
     )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write numbers in order, with runs of them as first to last."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    texts = [f"{p[0]} to {p[-1]}" if len(p) > 2 else ", ".join(map(str, p)) for p in parts]
+    return ("spectra " if len(numbers) > 1 else "spectrum ") + ", ".join(texts)
 
 
 def _drift(run: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_gpsts.catalog import stream, structure_images
+from bluesky_gpsts.catalog import flags, stream, structure_images
 from bluesky_gpsts.surrogate import MapOptimizer
 
 from .errors import AnalysisError
@@ -58,7 +58,12 @@ def optimizer_of(catalog: Any, uid: str, n_spectra: int | None = None) -> MapOpt
         x, y = (np.asarray(decisions[name].values[:count], dtype=float) for name in "xy")
         values, variances = record.history.values[:count], record.history.variances[:count]
         whole = record.spectra["didv"].values[:count] if optimizer.settings.components else None
-        optimizer.replay(x, y, values, variances, whole)
+        back = {
+            after: [number - 1 for number in numbers]
+            for after, numbers in flags(catalog[start["uid"]]).taken_back.items()
+            if after <= count
+        }
+        optimizer.replay(x, y, values, variances, whole, back)
         _inform(optimizer, catalog[start["uid"]], count)
     return optimizer
 

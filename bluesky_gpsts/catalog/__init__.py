@@ -13,18 +13,31 @@ if TYPE_CHECKING:
     from .errors import CatalogError, JournalError
     from .journal import Journal, read_records
     from .open import Catalog, open_catalog
-    from .read import decisions, final_model, find, spectra, stream, structure_images, survey, truth
+    from .read import (
+        Flags,
+        decisions,
+        final_model,
+        find,
+        flags,
+        spectra,
+        stream,
+        structure_images,
+        survey,
+        truth,
+    )
     from .runs import Outcome
 
 __all__ = [
     "Catalog",
     "CatalogError",
+    "Flags",
     "Journal",
     "JournalError",
     "Outcome",
     "decisions",
     "final_model",
     "find",
+    "flags",
     "open_catalog",
     "read_records",
     "spectra",
@@ -43,9 +56,11 @@ _HOMES = {
     "journal": ("Journal", "read_records"),
     "open": ("Catalog", "open_catalog"),
     "read": (
+        "Flags",
         "decisions",
         "final_model",
         "find",
+        "flags",
         "spectra",
         "stream",
         "structure_images",

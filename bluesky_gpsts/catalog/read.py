@@ -1,5 +1,6 @@
 """Read runs from a catalog as xarray datasets, in SI units."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -316,3 +317,43 @@ def truth(catalog: Any, uid: str) -> NDArray[np.float64] | None:
         if columns:
             return np.asarray(columns["truth"][-1], dtype=np.float64)
     return None
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Spectra that a run took back while it went on.
+
+    Attributes
+    ----------
+    taken_back : dict
+        After so many spectra: the numbers (from 1) of those that were taken back then.
+    reasons : dict
+        The same numbers, ascending, by the reason that was given.
+    """
+
+    taken_back: dict[int, list[int]]
+    reasons: dict[str, list[int]]
+
+    @property
+    def flagged(self) -> set[int]:
+        """Numbers (from 1) of all of them."""
+        return {number for numbers in self.reasons.values() for number in numbers}
+
+
+def flags(run: Any) -> Flags:
+    """Read which spectra a run took back, and why.
+
+    Parameters
+    ----------
+    run : tiled.client.container.Container
+        A run of the plan gp_sts.
+    """
+    columns, _ = stream(run, "flags")
+    taken_back: dict[int, list[int]] = {}
+    reasons: dict[str, list[int]] = {}
+    if columns:
+        rows = zip(columns["primary_seq_num"], columns["after"], columns["reason"], strict=True)
+        for number, after, reason in rows:
+            taken_back.setdefault(int(after), []).append(int(number))
+            reasons.setdefault(str(reason), []).append(int(number))
+    return Flags(taken_back, {reason: sorted(found) for reason, found in reasons.items()})

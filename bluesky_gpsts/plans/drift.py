@@ -194,7 +194,7 @@ class DriftWatch:
         self._where = Whereabouts.at(check.seconds)
         yield from self._file(check, None, 0, "reference image")
 
-    def follow(self, taken: int, duration: float) -> Generator[Msg, Any, None]:
+    def follow(self, taken: int, duration: float) -> Generator[Msg, Any, str]:
         """Check the drift if it is time, and aim the tip at where the sample will be.
 
         Parameters
@@ -203,7 +203,13 @@ class DriftWatch:
             Spectra so far.
         duration : float
             How long the next one takes (s).
+
+        Returns
+        -------
+        str
+            Why the spectra since the check before may be misplaced; "" if they are not.
         """
+        doubt = ""
         every = self.checks.every
         if not self._where.checks:
             # Until the first check nothing is known of how fast the sample drifts.
@@ -214,11 +220,16 @@ class DriftWatch:
             limit = max(self.checks.limit * float(self.pixel.min()), 1.5 * self._sure)
             due = self._where.deviation(self._now()) > limit
         if due:
-            yield from self._check(taken)
-            self._last = taken
+            doubt = yield from self.check(taken)
         aim = self._where.offset(self._now() + 0.5 * duration)
         tip = self.stm.tip
         yield from bps.mv(tip.offset_x, aim[0], tip.offset_y, aim[1])
+        return doubt
+
+    @property
+    def last(self) -> int:
+        """Spectra that had been taken at the last check."""
+        return self._last
 
     def end(self) -> Generator[Msg, Any, None]:
         """Let sample and piezo coordinates be the same again, as the next run expects."""
@@ -226,7 +237,8 @@ class DriftWatch:
 
     # ------------------------------------------------------------ a check
 
-    def _check(self, taken: int) -> Generator[Msg, Any, None]:
+    def check(self, taken: int) -> Generator[Msg, Any, str]:
+        """Look where the sample is, after `taken` spectra; returns what `follow` does."""
         while True:
             for attempt in range(1 + self.checks.retries):
                 check, shift = yield from self._compare(wide=attempt > 0)
@@ -244,7 +256,8 @@ class DriftWatch:
                 shift.reason,
             )
             yield from bps.pause()
-        yield from self._learn(check, shift, taken)
+        self._last = taken
+        return (yield from self._learn(check, shift, taken))
 
     def _compare(self, wide: bool) -> Generator[Msg, Any, tuple[_Image, Shift]]:
         """Take an image where the sample should be, and find it in there."""
@@ -338,14 +351,16 @@ class DriftWatch:
         ):
             yield from bps.mv(signal, value)
 
-    def _learn(self, check: _Image, shift: Shift, taken: int) -> Generator[Msg, Any, None]:
+    def _learn(self, check: _Image, shift: Shift, taken: int) -> Generator[Msg, Any, str]:
         """Take a good check in, and let the controller follow if it shall."""
+        doubt = ""
         now, place, sigma = check.seconds, self._place(check, shift), self._sigma(shift)
         predicted = self._where.offset(now)
         useless = self._where.useless(now, place, sigma)
         self._where, action = self._where.measured(now, place, sigma)
         if action != "offset measured":
-            logger.warning("Drift check: %s. Spectra since the last one may be misplaced.", action)
+            doubt = f"the sample was {action}"
+            logger.warning("Drift check: %s. Spectra since the last one may be misplaced.", doubt)
         self._sure = self._where.deviation(now)
         self._usual.append(shift.correlation)
         if self._chances:
@@ -359,6 +374,7 @@ class DriftWatch:
             yield from bps.abs_set(self.stm.piezo, tuple(wanted.tolist()), wait=True)
             self._where = self._where.compensated(self._now(), wanted, place)
         yield from self._file(check, shift, taken, action, predicted)
+        return doubt
 
     def _file(
         self,

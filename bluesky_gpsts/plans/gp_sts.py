@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -26,7 +26,12 @@ from bluesky_gpsts.plans.drift import DriftWatch, known_checks
 from bluesky_gpsts.plans.knowledge import known_prior, known_structure
 from bluesky_gpsts.plans.merit import Merit, check_window, judge, own_merit
 from bluesky_gpsts.plans.naming import known_classifier, record_classes
-from bluesky_gpsts.plans.recording import record_decision, record_map
+from bluesky_gpsts.plans.recording import (
+    columns_of,
+    record_decision,
+    record_flags,
+    record_map,
+)
 from bluesky_gpsts.plans.records import ClassRecord, DecisionRecord, MeritRecord, StructureRecord
 from bluesky_gpsts.plans.stubs import in_run, off_loop, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
@@ -37,6 +42,8 @@ __all__ = ["gp_sts"]
 _FAILURES = 5
 # Seconds to wait at the end for classes that are still missing.
 _PATIENCE = 10.0
+# Spectra that were taken back are repeated, but a run takes no more than so many times its number.
+_MOST = 2
 
 
 def gp_sts(
@@ -258,25 +265,14 @@ def gp_sts(
         "merit_unit": "" if own else "A",
         "acquisition": acquisition,
         "kernel": kernel,
-        "columns": {
-            "bias": sts.bias.name,
-            "current": sts.current.name,
-            "lockin_x": sts.lockin_x.name,
-            "lockin_y": sts.lockin_y.name,
-            "didv": sts.didv.name,
-            "x": tip.x.name,
-            "y": tip.y.name,
-            "piezo_x": tip.piezo_x.name,
-            "piezo_y": tip.piezo_y.name,
-            "z": stm.z_controller.z.name,
-            "figure_of_merit": judged.figure_of_merit.name,
-            "figure_of_merit_variance": judged.figure_of_merit_variance.name,
-        },
+        "columns": columns_of(stm, judged),
         "hints": {"dimensions": [([tip.x.name, tip.y.name], "primary")]},
         **(md or {}),
     }
     class_record = ClassRecord(name="class")
     points: list[Any] = []
+    useless: set[int] = set()
+    flagged: set[int] = set()
     # One worker: the optimizer is not made for two threads at a time.
     executor = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
     watch = None if checks is None else DriftWatch(stm, checks, executor)
@@ -329,6 +325,15 @@ def gp_sts(
             yield from bps.read(device)
         yield from bps.save()
 
+    def take_back(numbers: Iterable[int], taken: int, why: str) -> Generator[Msg, Any, None]:
+        """Flag spectra, and let the optimizer have their places again."""
+        usable = [n for n in numbers if n not in flagged and n not in useless]
+        if usable and hasattr(optimizer, "retract") and len(usable) < optimizer.n_points:
+            yield from record_flags(usable, taken, why)
+            flagged.update(usable)
+            ids = [points[n - 1] for n in usable]
+            yield from off_loop(executor, partial(optimizer.retract, ids))
+
     def loop() -> Generator[Msg, Any, str]:
         yield from baseline()
         if images is not None:
@@ -345,13 +350,25 @@ def gp_sts(
         # The choice of the first point counts to the first spectrum, later ones to the spectrum
         # that they follow: the parts of a cycle then add up.
         deciding = time.monotonic() - begin
-        taken = failures = failed = 0
+        taken = failures = 0
         yield from bps.checkpoint()
         duration = sts.check()
-        while point is not None and taken < n_spectra:
+        while taken < _MOST * n_spectra:
+            over = point is None or taken - len(flagged) >= n_spectra
             start = time.monotonic()
-            if watch is not None:
-                yield from watch.follow(taken, duration)
+            if watch is not None and not (over and watch.last == taken):
+                since = watch.last
+                if over:
+                    doubt = yield from watch.check(taken)
+                else:
+                    doubt = yield from watch.follow(taken, duration)
+                if doubt:
+                    yield from take_back(range(since + 1, taken + 1), taken, doubt)
+                    if over:
+                        point, reason = yield from off_loop(executor, next_point)
+                        continue
+            if over or point is None:
+                break
             yield from bps.mv(tip, (point["x"], point["y"]))
             yield from bps.trigger(sts, wait=True)
             instrument = time.monotonic() - start
@@ -364,7 +381,8 @@ def gp_sts(
                     f"{type(optimizer).__name__}, has no register_failures to go on without it"
                 )
             failures = failures + 1 if found.failure else 0
-            failed += bool(found.failure)
+            if found.failure:
+                useless.add(taken + 1)
             yield from bps.mv(
                 judged.figure_of_merit,
                 found.value,
@@ -408,7 +426,7 @@ def gp_sts(
         if namer is not None:
             yield from off_loop(executor, partial(namer.finish, _PATIENCE))
             yield from record_classes(class_record, namer, optimizer, points)
-        if taken > failed and hasattr(optimizer, "map_record"):
+        if taken > len(useless) and hasattr(optimizer, "map_record"):
             yield from record_map(optimizer)
         yield from baseline()
         return reason or f"{taken} spectra were taken"

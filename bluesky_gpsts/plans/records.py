@@ -13,6 +13,7 @@ __all__ = [
     "ClassRecord",
     "DecisionRecord",
     "DriftRecord",
+    "FlagRecord",
     "MapRecord",
     "MeritRecord",
     "StructureRecord",
@@ -87,6 +88,14 @@ class ClassRecord(_Record):
     seconds_waiting = Cpt(Quantity, value=0.0, units="s")
     seconds_working = Cpt(Quantity, value=0.0, units="s")
     problem = Cpt(Quantity, value="")
+
+
+class FlagRecord(_Record):
+    """A spectrum that was taken back, after how many spectra, and why."""
+
+    primary_seq_num = Cpt(Quantity, value=0.0)
+    after = Cpt(Quantity, value=0.0)
+    reason = Cpt(Quantity, value="")
 
 
 class StructureRecord(_Record):

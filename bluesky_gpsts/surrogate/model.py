@@ -245,6 +245,14 @@ class SurfaceModel:
         """Rebuild with given scaling and hyperparameters."""
         self._use(data, fit, self._filled(fit, data))
 
+    def reload(self, data: Data) -> None:
+        """Rebuild with other data, fewer for instance, at the latest hyperparameters."""
+        if self._job is not None:
+            self.fit, _ = self._job.result()
+            self._job = None
+        self._gap, self._seen = np.full(self.grid.size, np.inf), 0
+        self.load(data, self.fit)
+
     def append(self, data: Data) -> None:
         """Add points at unchanged scaling and hyperparameters.
 

@@ -12,7 +12,7 @@ from .acquisition import Acquisition, Cost
 from .checkpoint import make_model
 from .grid import Grid
 from .kept import KeptOptimizer
-from .loop import choose, decide, free_candidates, learn, stop_reason
+from .loop import choose, decide, free_candidates, learn, measured_data, stop_reason
 from .points import ID, SPECTRUM, is_suggested, read_point, read_position
 from .records import Ledger, Measurement
 from .settings import TRAIN_AT, Settings, require_count
@@ -214,6 +214,28 @@ class MapOptimizer(KeptOptimizer):
             with single_thread():
                 learn(self.settings, self._ledger, self._model)
 
+    def retract(self, identifiers: Sequence[int]) -> None:
+        """Take outcomes back that turned out wrong; their places may be suggested again.
+
+        Parameters
+        ----------
+        identifiers : sequence of int
+            The ``"_id"`` of each.
+
+        Raises
+        ------
+        ValueError
+            If one has no outcome, or none would be left; nothing is taken back then.
+        """
+        for identifier in identifiers:
+            if not self._ledger.has_outcome(identifier):
+                raise ValueError(f"Point {identifier!r} has no outcome to take back.")
+        if len(set(identifiers)) == len(self._ledger.measured):
+            raise ValueError("All outcomes would be taken back; start a new optimizer instead.")
+        self._ledger.forget(identifiers)
+        with single_thread():
+            self._model.reload(measured_data(self.grid, self._ledger))
+
     def inform(self, identifier: int, probabilities: npt.ArrayLike, novelty: float) -> None:
         """Take in the class of a spectrum, for acquisition functions that know of classes.
 
@@ -317,6 +339,7 @@ class MapOptimizer(KeptOptimizer):
         values: npt.ArrayLike,
         variances: npt.ArrayLike,
         spectra: npt.ArrayLike | None = None,
+        retracted: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         """Rebuild the state of a run from its documents; the next suggestion is then the same.
 
@@ -330,6 +353,9 @@ class MapOptimizer(KeptOptimizer):
             Their noise variances; NaN where there was none.
         spectra : array_like, shape (N, n), optional
             The spectra, where components are modelled.
+        retracted : mapping, optional
+            After so many outcomes, failed ones included, those of these numbers (from 0) were
+            taken back.
 
         Raises
         ------
@@ -344,6 +370,8 @@ class MapOptimizer(KeptOptimizer):
         if whole is not None and len(whole) != table.shape[1]:
             raise ValueError(f"There are {len(whole)} spectra for {table.shape[1]} outcomes.")
         for number, (u, v, value, variance) in enumerate(table.T.tolist()):
+            if retracted and number in retracted:
+                self.retract(retracted[number])
             (point,) = self.register_suggestions([self._named(u, v)])
             if not math.isfinite(value):
                 self.register_failures([point])
@@ -353,3 +381,5 @@ class MapOptimizer(KeptOptimizer):
             if whole is not None:
                 point[SPECTRUM] = whole[number]
             self.ingest([{**point, self.settings.outcome: value}])
+        if retracted and table.shape[1] in retracted:
+            self.retract(retracted[table.shape[1]])

@@ -1,6 +1,7 @@
 """What the optimizer remembers of a point, and its form in JSON."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -238,6 +239,16 @@ class Ledger:
         self.pending.pop(identifier, None)
         if identifier not in self.failed:
             self.failed.append(identifier)
+
+    def forget(self, identifiers: Collection[int]) -> None:
+        """Forget outcomes; their places may be suggested again."""
+        gone = set(identifiers)
+        self.measured = [m for m in self.measured if m.id not in gone]
+        for identifier in gone:
+            self.classes.pop(identifier, None)
+        self.__post_init__()
+        for identifier in self.pending:
+            self._spots.append(self.positions[identifier])
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold."""

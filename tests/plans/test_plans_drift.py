@@ -13,12 +13,13 @@ from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 
 import bluesky_gpsts.plans.drift as drift_module
-from bluesky_gpsts.analysis import read_record, write_report
+from bluesky_gpsts.analysis import optimizer_of, read_record, write_report
 from bluesky_gpsts.catalog import open_catalog
 from bluesky_gpsts.physics import Drift
 from bluesky_gpsts.plans import DriftChecks, gp_sts
 from bluesky_gpsts.plans.whereabouts import Whereabouts
 from bluesky_gpsts.simulator import microscope
+from bluesky_gpsts.surrogate import Grid, MapOptimizer
 
 VELOCITY = np.array([4e-12, -3e-12, 1e-12])
 CHECKS = {"every": 2, "line_time": 0.05}
@@ -219,6 +220,18 @@ class Jumps(Drift):
         return super().offset(t) + np.where(when[:, None] > self.at, self.jump, 0.0)
 
 
+def jump_after(engine: RunEngine, bench: Any, number: int) -> None:
+    """Let the sample jump after a spectrum."""
+    path = Jumps(velocity=tuple(VELOCITY.tolist()))
+    bench.controller.tip.drift = path
+
+    def jump(name: str, document: dict[str, Any]) -> None:
+        if name == "event" and document["data"].get("decision_id") == number:
+            object.__setattr__(path, "at", bench.clock.now())
+
+    engine.subscribe(jump)
+
+
 def test_a_jump_is_found_and_told(
     engine: RunEngine,
     documents: Any,
@@ -226,14 +239,7 @@ def test_a_jump_is_found_and_told(
     slow: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path = Jumps(velocity=tuple(VELOCITY.tolist()))
-    drifting.controller.tip.drift = path
-
-    def jump(name: str, document: dict[str, Any]) -> None:
-        if name == "event" and document["data"].get("primary_seq_num") == 5.0:
-            object.__setattr__(path, "at", drifting.clock.now())
-
-    engine.subscribe(jump)
+    jump_after(engine, drifting, 5)
     caplog.set_level(logging.CRITICAL)
     engine(gp_sts(drifting.stm, **{**slow, "n_spectra": 12}, drift=CHECKS))
     columns = documents.columns("drift")
@@ -241,6 +247,14 @@ def test_a_jump_is_found_and_told(
     assert len(told) == 1
     gone = float(re.match(r"([\d.]+) nm from where it was expected", told[0])[1])  # type: ignore
     assert gone == pytest.approx(0.985, abs=0.15)
+    # The spectra since the check before were taken back, and as many others taken.
+    flags = documents.columns("flags")
+    when = columns["primary_seq_num"][columns["action"].index(told[0])]
+    before = max(n for n in columns["primary_seq_num"] if n < when)
+    assert flags["primary_seq_num"] == list(np.arange(before + 1.0, when + 1.0))
+    assert set(flags["after"]) == {when}
+    assert len(documents.events("primary")) == 12 + len(flags["after"])
+    assert documents.columns("map")["n_data"] == [12.0]
     assert np.median(placed(documents, drifting)[-4:]) < 70e-12
 
 
@@ -268,6 +282,28 @@ def test_hard_pause_in_the_middle_of_a_check(
     engine.resume()
     assert [e["seq_num"] for e in documents.events("primary")] == list(range(1, 9))
     assert np.median(placed(documents, drifting)[3:]) < 40e-12
+
+
+def test_a_run_that_took_spectra_back_is_rebuilt_from_the_catalog(
+    engine: RunEngine, drifting: Any, slow: dict[str, Any], tmp_path: Path
+) -> None:
+    jump_after(engine, drifting, 5)
+    frame = drifting.stm.scan.frame()
+    grid = Grid(frame.x, frame.y, frame.width, frame.height, frame.angle, 16, 16)
+    optimizer = MapOptimizer(grid, n_initial=3, max_points=12, train_at=(4, 7))
+    with open_catalog(tmp_path / "catalog") as catalog:
+        engine.subscribe(catalog.journal)
+        plan = gp_sts(drifting.stm, **{**slow, "n_spectra": 12}, drift=CHECKS, optimizer=optimizer)
+        uid = engine(plan).run_start_uids[0]
+        catalog.wait_delivered(uid, 60.0)
+        record = read_record(catalog, uid)
+        assert record.n_spectra > 12 and record.history.valid.sum() == 12
+        assert record.remarks[0].startswith("Taken back by the run itself, and not in the map: ")
+        again = optimizer_of(catalog, uid)
+        np.testing.assert_allclose(again.mean_map(), optimizer.mean_map(), rtol=1e-9, atol=1e-20)
+        np.testing.assert_allclose(
+            record.final_maps[0], optimizer.mean_map(), rtol=1e-6, atol=1e-18
+        )
 
 
 @pytest.mark.parametrize(

@@ -398,3 +398,35 @@ def test_import_is_light():
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_outcomes_can_be_taken_back() -> None:
+    def measured(count: int) -> MapOptimizer:
+        optimizer = MapOptimizer(
+            Grid(0.0, 0.0, 1e-9, 1e-9, 0.0, 12, 12), n_initial=3, train_at=(4, 8), seed=2
+        )
+        for _ in range(count):
+            (point,) = optimizer.suggest()
+            value = math.hypot(point["x"], point["y"])
+            optimizer.ingest([{**point, "figure_of_merit": value * 1e9}])
+        return optimizer
+
+    optimizer = measured(10)
+    taken = {m.id: (m.x, m.y) for m in optimizer._ledger.measured}
+    optimizer.retract([8, 9])
+    assert optimizer.n_points == 8
+    with pytest.raises(ValueError, match="Point 8 has no outcome to take back"):
+        optimizer.retract([8])
+    with pytest.raises(ValueError, match="All outcomes would be taken back"):
+        optimizer.retract(list(range(8)))
+    # The map is that of the others, and the places are free again.
+    decision = {"hyperparameters": optimizer.hyperparameters}
+    x, y = np.array([taken[i] for i in range(8)]).T
+    values = [math.hypot(*taken[i]) * 1e9 for i in range(8)]
+    mean, _ = posterior_maps(
+        optimizer.grid, x, y, values, optimizer.noise_variances, decision["hyperparameters"]
+    )
+    np.testing.assert_allclose(optimizer.mean_map(), mean, rtol=1e-7, atol=1e-9)
+    left = 144 - 8
+    places = {(p["x"], p["y"]) for p in optimizer.suggest(left)}
+    assert {taken[8], taken[9]} <= places and len(places) == left
