@@ -1,5 +1,8 @@
 """The default classifier: a compact residual network, a calibrated head, a reject."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DefaultClassifier", "network_output"]
 
-_BATCH = 256
+_BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,22 @@ class DefaultClassifier:
             If the shapes do not fit together.
         """
         axis, values = np.asarray(bias, float), np.asarray(didv, float)
+        pieces = range(0, len(values), _BATCH) if values.ndim == 2 else range(1)
+        with _one_thread() as threads:
+            if len(pieces) < 2:
+                return self._classify(axis, values)
+            with ThreadPoolExecutor(threads, initializer=_single) as pool:
+                parts = list(
+                    pool.map(lambda k: self._classify(axis, values[k : k + _BATCH]), pieces)
+                )
+        return Classes(
+            self.classes,
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.novelty for part in parts]),
+            tuple(problem for part in parts for problem in part.problems),
+        )
+
+    def _classify(self, axis: Array, values: Array) -> Classes:
         problems = find_problems(axis, values)
         good = np.array([not text for text in problems], bool)
         probabilities = np.full((len(problems), len(self.classes)), 1.0 / len(self.classes))
@@ -139,12 +158,31 @@ class DefaultClassifier:
 
     def _features(self, bias: Array, didv: Array) -> tuple[Array, Array, Array]:
         """Features, logits of the trained classes, and the score of the reject."""
-        parts = [
-            network_output(self._tensors, channels(bias, didv[start : start + _BATCH]))
-            for start in range(0, len(didv), _BATCH)
-        ]
-        features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        features, logits = network_output(self._tensors, channels(bias, didv))
         return features, *split_logits(logits, self.head.trained)
+
+
+@contextmanager
+def _one_thread() -> Iterator[int]:
+    """Run torch on one thread, and give the number it had.
+
+    The pieces are too small to share among threads: those would wait for each other, long on a
+    busy computer. Each piece has a thread of its own instead.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _single() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def network_output(

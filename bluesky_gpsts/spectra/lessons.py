@@ -77,7 +77,9 @@ def lessons(seed: int, count: int) -> Iterator[Lesson]:
 
 
 def spoil(bias: Array, didv: Array, rng: np.random.Generator) -> Array:
-    """Turn spectra into such as belong to no class: mirrored, warped, or with states added.
+    """Turn spectra into such as belong to no class.
+
+    They are mirrored, warped, integrated to a current, or have a state added.
 
     Parameters
     ----------
@@ -97,18 +99,31 @@ def spoil(bias: Array, didv: Array, rng: np.random.Generator) -> Array:
     order = np.argsort(u)
     result = np.empty_like(didv)
     for row, values in enumerate(didv):
-        case = rng.integers(0, 3)
+        case = rng.integers(0, 4)
         if case == 0:
             result[row] = values[::-1]
         elif case == 1:
             power = float(np.exp(rng.uniform(0.25, 0.7) * rng.choice((-1.0, 1.0))))
             result[row] = np.interp(u**power, u[order], values[order])
+        elif case == 2:
+            result[row] = _integral(bias, values)
         else:
             centre, width = rng.uniform(0.1, 0.9), np.exp(rng.uniform(np.log(0.01), np.log(0.08)))
             high = np.quantile(values, 0.95) - np.quantile(values, 0.05)
             bump = np.exp(-0.5 * ((u - centre) / width) ** 2)
             result[row] = values + rng.uniform(0.5, 2.0) * high * bump
     return result
+
+
+def _integral(bias: Array, values: Array) -> Array:
+    """Current that belongs to a spectrum, in numbers as large as those of the spectrum."""
+    order = np.argsort(bias)
+    total = np.empty_like(values)
+    total[order] = np.append(
+        0.0, np.cumsum(0.5 * np.diff(bias[order]) * (values[order][1:] + values[order][:-1]))
+    )
+    total -= np.interp(0.0, bias[order], total[order])
+    return np.asarray(total * np.ptp(values) / np.ptp(total))
 
 
 def _ws2(rng: np.random.Generator, variants: int) -> Iterator[Lesson]:

@@ -25,7 +25,7 @@ _BATCH = 128
 _RATE = 3e-3
 _CALIBRATION = 240
 _HEAD = 40_000
-_COPIES, _STRENGTH = 24, 1.5
+_COPIES, _STRENGTH = 24, 2.5
 
 Targets = NDArray[np.int64]
 Prepared = tuple[NDArray[np.float16], Targets]
