@@ -87,7 +87,7 @@ def _classify_file(
     options: argparse.Namespace, measured: Any, classifier: "Classifier", model: str
 ) -> int:
     from bluesky_gpsts.analysis.class_figures import class_spectra_figure, grid_figure
-    from bluesky_gpsts.analysis.classes import PointClasses, classify_cube
+    from bluesky_gpsts.analysis.classes import PointClasses, pixel_classes
 
     found = classifier.classify(measured.bias, measured.didv)
     rows = _rows(found, measured.numbers)
@@ -106,9 +106,7 @@ def _classify_file(
             measured.shape[0] * measured.shape[1]
         )
         if whole_grid:
-            cube = measured.didv.reshape(*measured.shape, -1)
-            pixels = classify_cube(measured.bias, cube, classifier)
-            figure = grid_figure(pixels, title=measured.name)
+            figure = grid_figure(pixel_classes(found, measured.shape), title=measured.name)
         else:
             import numpy as np
 

@@ -54,10 +54,11 @@ def add_command(commands: Any) -> None:
     )
     command.add_argument("--name", help="of the model (default: my-spectra, my-linear or paper)")
     command.add_argument(
-        "--epochs", help="whole number (default: 20 for paper, 12 or 6 for spectra)"
+        "--epochs",
+        help="whole number (default: 20 for paper; 7, or 6 with labelled ones, for spectra)",
     )
     command.add_argument(
-        "--sessions", help="for spectra and linear: how many to simulate (default: 1800, 120)"
+        "--sessions", help="for spectra and linear: how many to simulate (default: 2000, 120)"
     )
     command.add_argument(
         "--figures", type=Path, help="for paper: write table 1 and the figures to this folder"

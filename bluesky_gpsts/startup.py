@@ -104,22 +104,21 @@ def start(
     from bluesky_gpsts.catalog import open_catalog
     from bluesky_gpsts.devices import NanonisSTM
 
-    stack = ExitStack()
-    try:
+    with ExitStack() as started:
         tell("Starting the catalog")
-        opened = stack.enter_context(open_catalog(catalog))
+        opened = started.enter_context(open_catalog(catalog))
         if host is None:
             from bluesky_gpsts.simulator import start_process
 
             tell("Starting the simulator")
             simulator = start_process(sample, seed=seed, time_scale=time_scale)
-            stack.enter_context(simulator)
+            started.enter_context(simulator)
             address, ports = simulator.host, simulator.ports
             what = f"simulated, sample {Path(sample).name}, seed {seed}, time scale {time_scale:g}"
         else:
             address, what = host, f"at {host}"
         stm = NanonisSTM(host=address, ports=ports, limits=limits).connect()
-        stack.callback(stm.disconnect)
+        started.callback(stm.disconnect)
         engine = RunEngine()
         engine.md["versions"] = {**engine.md.get("versions", {}), **_versions()}
         engine.md["sample"] = Path(sample).name if host is None else ""
@@ -138,9 +137,8 @@ def start(
             from bluesky_gpsts.callbacks import LiveMap
 
             engine.subscribe(LiveMap())
-    except BaseException:
-        stack.close()
-        raise
+        # From here on the session closes it all; an error before has done so already.
+        stack = started.pop_all()
     description = "\n".join(
         [
             f"stm      the microscope ({what})",

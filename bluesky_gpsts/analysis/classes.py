@@ -26,6 +26,7 @@ __all__ = [
     "classify_points",
     "classify_run",
     "interpolate",
+    "pixel_classes",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -198,6 +199,8 @@ def interpolate(record: RunRecord, grid: Grid | None = None) -> FloatArray:
     ------
     AnalysisError
         The run has no map or no dI/dV.
+    ValueError
+        Other pixels are asked for, and the run's prior is an image that is known at its own only.
     """
     history = record.history
     if not record.has_map or "didv" not in record.spectra:
@@ -223,6 +226,7 @@ def interpolate(record: RunRecord, grid: Grid | None = None) -> FloatArray:
             noise[usable],
             decision,
             kernel=history.kernel,
+            images=history.images,
         )
 
 
@@ -260,26 +264,32 @@ def classify_cube(
             "n) with n points"
         )
     ny, nx, n = cube.shape
-    flat, kinds = cube.reshape(-1, n), len(classifier.classes)
-    index = np.empty(len(flat), np.int64)
-    confidence, novelty = np.empty(len(flat)), np.empty(len(flat))
-    probabilities = np.empty((len(flat), kinds))
+    flat = cube.reshape(-1, n)
+    parts = []
     for begin in range(0, len(flat), _BATCH):
-        part = slice(begin, begin + _BATCH)
-        found = classifier.classify(bias, flat[part])
-        good = np.array([not problem for problem in found.problems])
-        best = np.where(found.novelty > 0.5, kinds, found.probabilities.argmax(axis=1))
-        index[part] = np.where(good, best, -1)
-        confidence[part] = np.where(good, found.confidence, np.nan)
-        probabilities[part], novelty[part] = found.probabilities, found.novelty
+        parts.append(classifier.classify(bias, flat[begin : begin + _BATCH]))
         if progress is not None:
             progress(min(begin + _BATCH, len(flat)), len(flat))
-    return CubeClasses(
+    found = Classes(
         tuple(classifier.classes),
-        index.reshape(ny, nx),
-        confidence.reshape(ny, nx),
-        probabilities.reshape(ny, nx, kinds),
-        novelty.reshape(ny, nx),
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.novelty for part in parts]),
+        tuple(problem for part in parts for problem in part.problems),
+    )
+    return pixel_classes(found, (ny, nx))
+
+
+def pixel_classes(found: Classes, shape: tuple[int, int]) -> CubeClasses:
+    """Arrange the classes of ny * nx spectra, row by row from the bottom, as an image (ny, nx)."""
+    kinds = len(found.classes)
+    good = np.array([not problem for problem in found.problems])
+    best = np.where(found.novelty > 0.5, kinds, found.probabilities.argmax(axis=1))
+    return CubeClasses(
+        found.classes,
+        np.where(good, best, -1).reshape(shape),
+        np.where(good, found.confidence, np.nan).reshape(shape),
+        found.probabilities.reshape(*shape, kinds),
+        found.novelty.reshape(shape),
     )
 
 

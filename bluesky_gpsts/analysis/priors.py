@@ -148,20 +148,16 @@ def topograph_of(catalog: Any, uid: str, grid: Grid) -> Topograph:
     from scipy.ndimage import map_coordinates
 
     frame, image = _topography(catalog, uid)
-    columns, rows = (frame.to_unit(grid.xy) + 0.5).T * [[frame.nx], [frame.ny]] - 0.5
-    outside = max(-columns.min(), -rows.min(), *((columns, rows) - np.array(_last(frame))).ravel())
+    unit = frame.to_unit(grid.xy)
+    outside = float(np.max((np.abs(unit) - 0.5) * (frame.nx, frame.ny)))
     if outside > 1.0:
         raise AnalysisError(
             f"The candidates reach {outside:.0f} pixels outside the survey image {uid}; take a "
             "survey of their frame."
         )
+    columns, rows = ((unit + 0.5) * (frame.nx, frame.ny) - 0.5).T
     values = map_coordinates(image, [rows, columns], order=1, mode="nearest")
     return Topograph(grid.as_map(values))
-
-
-def _last(frame: Grid) -> list[list[float]]:
-    """Column and row of the last pixel."""
-    return [[frame.nx - 1.0], [frame.ny - 1.0]]
 
 
 def _topography(catalog: Any, uid: str) -> tuple[Grid, npt.NDArray[np.float64]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_gpsts.catalog import structure_images
+from bluesky_gpsts.catalog import stream, structure_images
 from bluesky_gpsts.surrogate import MapOptimizer
 
 from .errors import AnalysisError
@@ -59,4 +59,21 @@ def optimizer_of(catalog: Any, uid: str, n_spectra: int | None = None) -> MapOpt
         values, variances = record.history.values[:count], record.history.variances[:count]
         whole = record.spectra["didv"].values[:count] if optimizer.settings.components else None
         optimizer.replay(x, y, values, variances, whole)
+        _inform(optimizer, catalog[start["uid"]], count)
     return optimizer
+
+
+def _inform(optimizer: MapOptimizer, run: Any, count: int) -> None:
+    """Tell of the classes of the first spectra; replayed points are numbered from 0."""
+    columns, _ = stream(run, "classes")
+    if not columns:
+        return
+    for number, probabilities, novelty, problem in zip(
+        columns["primary_seq_num"],
+        columns["probabilities"],
+        columns["novelty"],
+        columns["problem"],
+        strict=True,
+    ):
+        if number <= count and not problem:
+            optimizer.inform(int(number) - 1, probabilities, float(novelty))

@@ -15,6 +15,7 @@ from bluesky_gpsts.benchmarks.classifier_cases import (
 )
 from bluesky_gpsts.benchmarks.classifier_real import real_rows
 from bluesky_gpsts.benchmarks.classifier_speed import map_rows, size_row, speed_rows
+from bluesky_gpsts.benchmarks.maps import find_data
 from bluesky_gpsts.benchmarks.table import Row, report
 from bluesky_gpsts.spectra import Classifier, Session
 from bluesky_gpsts.spectra.default import DefaultClassifier
@@ -91,10 +92,14 @@ def run(
         part("new classes", lambda: few_shot_rows(shipped, _DEFAULT, seeds))
         part("linear", lambda: _fallback(linear, 1 if quick else seeds))
         part("paper's protocol", lambda: classifier_paper.rows(quick, seeds, progress))
-    if data is None:
-        notes.append("not run: real spectra, because no folder was given (--data)")
+    try:
+        folder = find_data(data)
+    except FileNotFoundError as error:
+        if data is not None:
+            raise
+        notes.append(f"not run: real spectra, because {error}")
     else:
-        rows.extend(real_rows(shipped, _DEFAULT, data))
+        rows.extend(real_rows(shipped, _DEFAULT, folder))
     packages = ("numpy", "scipy", "torch", "safetensors")
     return report("classifier", rows, seed=FIRST, packages=packages) | {"notes": notes}
 

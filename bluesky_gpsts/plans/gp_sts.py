@@ -379,10 +379,10 @@ def gp_sts(
             yield from bps.create(name="decisions")
             yield from bps.read(decision)
             yield from bps.save()
+            # Directly after the event, so that going back never repeats it.
+            yield from bps.checkpoint()
             if namer is not None:
                 yield from record_classes(class_record, namer, optimizer, points)
-            # Directly after the events, so that going back never repeats them.
-            yield from bps.checkpoint()
             if failures == _FAILURES:
                 raise RuntimeError(
                     f"{failures} spectra in a row cannot be used, the last because "

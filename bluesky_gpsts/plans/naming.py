@@ -70,5 +70,6 @@ def record_classes(
         yield from bps.create(name="classes")
         yield from bps.read(record)
         yield from bps.save()
+        yield from bps.checkpoint()
         if inform is not None and not found.problem and found.seq_num <= len(points):
             inform(points[found.seq_num - 1], found.probabilities, found.novelty)

@@ -20,6 +20,7 @@ def record_map(optimizer: Any) -> Generator[Msg, Any, None]:
     yield from bps.create(name="map")
     yield from bps.read(record)
     yield from bps.save()
+    yield from bps.checkpoint()
 
 
 def record_decision(

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_gpsts.spectra.headed import Headed
 from bluesky_gpsts.spectra.network import forward, tensors
-from bluesky_gpsts.spectra.novelty import Head, few_shot
-from bluesky_gpsts.spectra.preprocess import channels, find_problems
+from bluesky_gpsts.spectra.novelty import Head
+from bluesky_gpsts.spectra.preprocess import channels
 from bluesky_gpsts.spectra.types import Array, Classes
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)
-class DefaultClassifier:
+class DefaultClassifier(Headed):
     """Names spectra of any length on any bias axis, and says what it does not know.
 
     Parameters
@@ -46,17 +47,12 @@ class DefaultClassifier:
         """Name of the kind of classifier."""
         return "default"
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.head.classes
-
     @cached_property
     def _tensors(self) -> "dict[str, torch.Tensor]":
         return tensors(self.weights, self.outputs)
 
     def classify(self, bias: Array, didv: Array) -> Classes:
-        """Name spectra.
+        """Name spectra, many of them in pieces on as many threads as torch may use.
 
         Parameters
         ----------
@@ -76,59 +72,20 @@ class DefaultClassifier:
             If the shapes do not fit together.
         """
         axis, values = np.asarray(bias, float), np.asarray(didv, float)
+        # A wrong number of axes is refused by the base class.
         pieces = range(0, len(values), _BATCH) if values.ndim == 2 else range(1)
+        one = super().classify
         with _one_thread() as threads:
             if len(pieces) < 2:
-                return self._classify(axis, values)
+                return one(axis, values)
             with ThreadPoolExecutor(threads, initializer=_single) as pool:
-                parts = list(
-                    pool.map(lambda k: self._classify(axis, values[k : k + _BATCH]), pieces)
-                )
+                parts = list(pool.map(lambda k: one(axis, values[k : k + _BATCH]), pieces))
         return Classes(
             self.classes,
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.novelty for part in parts]),
             tuple(problem for part in parts for problem in part.problems),
         )
-
-    def _classify(self, axis: Array, values: Array) -> Classes:
-        problems = find_problems(axis, values)
-        good = np.array([not text for text in problems], bool)
-        probabilities = np.full((len(problems), len(self.classes)), 1.0 / len(self.classes))
-        novelty = np.ones(len(problems))
-        if good.any():
-            chosen = values if good.all() else values[good]
-            probabilities[good], novelty[good] = self.head.judge(*self._features(axis, chosen))
-        return Classes(self.classes, probabilities, novelty, problems)
-
-    def with_class(self, name: str, bias: Array, didv: Array) -> Self:
-        """Classifier that knows one class more, from a few examples, without training.
-
-        Parameters
-        ----------
-        name : str
-            Name of the new class.
-        bias : (n,) array
-            Bias axis (V).
-        didv : (N, n) array
-            Examples (A/V); one works, five are better.
-
-        Returns
-        -------
-        DefaultClassifier
-            A new classifier; this one is unchanged.
-
-        Raises
-        ------
-        ValueError
-            If an example cannot be judged, there is none, or the name is taken.
-        """
-        axis, values = np.asarray(bias, float), np.asarray(didv, float)
-        for number, problem in enumerate(find_problems(axis, values), 1):
-            if problem:
-                raise ValueError(f"example {number} of {name!r} is of no use: {problem}")
-        features = self._features(axis, values)[0] if len(values) else np.zeros((0, 0))
-        return replace(self, head=few_shot(self.head, name, features))
 
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Weights by name, and settings that JSON can hold."""

@@ -1,8 +1,9 @@
 """Kinds of spectra drawn at random, for training alone.
 
 A classifier that has seen only its own classes does not know what else there is. These kinds show
-it: near misses of the classes, semiconductors and metals that do not exist. None of them is one
-of `bluesky_gpsts.spectra.kinds.UNKNOWN`, which are kept for judging.
+it: near misses of the classes, semiconductors and metals that do not exist. None of them is made
+as those of `bluesky_gpsts.spectra.kinds.UNKNOWN` are, which are kept for judging; but the near
+misses of WS2 cover gaps like that of an oxygen substitution, and some lie next to it.
 """
 
 import numpy as np

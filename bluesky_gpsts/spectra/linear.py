@@ -1,7 +1,7 @@
 """The classifier without torch: principal components and logistic regression."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from bluesky_gpsts.spectra.headed import Headed
 from bluesky_gpsts.spectra.lessons import spoil
-from bluesky_gpsts.spectra.novelty import Head, few_shot, fit_head
-from bluesky_gpsts.spectra.preprocess import channels, find_problems
+from bluesky_gpsts.spectra.novelty import Head, fit_head
+from bluesky_gpsts.spectra.preprocess import channels
 from bluesky_gpsts.spectra.splits import session_split
-from bluesky_gpsts.spectra.types import Array, Classes, Session
+from bluesky_gpsts.spectra.types import Array, Session
 
 __all__ = ["LinearClassifier", "train_linear"]
 
@@ -24,7 +25,7 @@ _SPOILT = 3
 
 
 @dataclass(frozen=True, eq=False)
-class LinearClassifier:
+class LinearClassifier(Headed):
     """Principal components of the prepared spectra, logistic regression, distance as novelty.
 
     Parameters
@@ -48,53 +49,6 @@ class LinearClassifier:
     def name(self) -> str:
         """Name of the kind of classifier."""
         return "linear"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.head.classes
-
-    def classify(self, bias: Array, didv: Array) -> Classes:
-        """Name spectra (see `bluesky_gpsts.spectra.types.Classifier.classify`)."""
-        axis, values = np.asarray(bias, float), np.asarray(didv, float)
-        problems = find_problems(axis, values)
-        good = np.array([not text for text in problems], bool)
-        probabilities = np.full((len(problems), len(self.classes)), 1.0 / len(self.classes))
-        novelty = np.ones(len(problems))
-        if good.any():
-            outcome = self._features(_vectors(axis, values[good]))
-            probabilities[good], novelty[good] = self.head.judge(*outcome)
-        return Classes(self.classes, probabilities, novelty, problems)
-
-    def with_class(self, name: str, bias: Array, didv: Array) -> Self:
-        """Classifier that knows one class more, from a few examples, without training.
-
-        Parameters
-        ----------
-        name : str
-            Name of the new class.
-        bias : (n,) array
-            Bias axis (V).
-        didv : (N, n) array
-            Examples (A/V).
-
-        Returns
-        -------
-        LinearClassifier
-            A new classifier; this one is unchanged.
-
-        Raises
-        ------
-        ValueError
-            If an example cannot be judged, there is none, or the name is taken.
-        """
-        axis, values = np.asarray(bias, float), np.asarray(didv, float)
-        for number, problem in enumerate(find_problems(axis, values), 1):
-            if problem:
-                raise ValueError(f"example {number} of {name!r} is of no use: {problem}")
-        size = self.components.shape[1]
-        features = self._features(_vectors(axis, values))[0] if len(values) else np.zeros((0, size))
-        return replace(self, head=few_shot(self.head, name, features))
 
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Weights by name, and settings that JSON can hold."""
@@ -125,8 +79,8 @@ class LinearClassifier:
                 raise ValueError(f"{name} of shape {own[name].shape}; {shape}, finite, expected")
         return cls(head=head, **own)
 
-    def _features(self, vectors: Array) -> tuple[Array, Array, Array]:
-        return _outcome(vectors, self.mean, self.components, self.weights)
+    def _features(self, bias: Array, didv: Array) -> tuple[Array, Array, Array]:
+        return _outcome(_vectors(bias, didv), self.mean, self.components, self.weights)
 
 
 _ARRAYS = ("mean", "components", "weights")

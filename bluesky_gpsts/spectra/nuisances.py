@@ -31,7 +31,7 @@ def draw_tip(rng: np.random.Generator, difficulty: float) -> Tip:
     bumps = []
     for _ in range(int(rng.integers(1, 5))):
         width = float(np.exp(rng.uniform(np.log(0.08), np.log(0.5))))
-        height = float(np.clip(0.42 * difficulty * rng.standard_normal(), -0.24, 1.5))
+        height = float(np.clip(0.36 * difficulty * rng.standard_normal(), -0.24, 1.5))
         bumps.append((float(rng.uniform(-1.6, 1.6)), width, height))
     apexes = [(0.0, 0.0, 1.0)]
     if rng.random() < 0.12 * difficulty:
@@ -42,7 +42,7 @@ def draw_tip(rng: np.random.Generator, difficulty: float) -> Tip:
         blur=float(rng.uniform(0.04e-9, 0.10e-9)),
         apexes=tuple(apexes),
         background=tuple(bumps),
-        slope=float(0.6 * difficulty * rng.standard_normal()),
+        slope=float(0.5 * difficulty * rng.standard_normal()),
     )
 
 
@@ -92,7 +92,7 @@ def disturb(
     value = value * np.exp(0.10 * d * rng.standard_normal((count, 1)))
     leak = 0.04 * d * rng.standard_normal() + 0.03 * d * rng.standard_normal((count, 1))
     value = value + scale * (leak + 0.01 * d * rng.standard_normal((count, 1)) * u)
-    level = 0.024 * d * noise * scale * np.exp(0.4 * rng.standard_normal())
+    level = 0.03 * d * noise * scale * np.exp(0.4 * rng.standard_normal())
     return np.asarray(value + level * _noise(count, points, rng))
 
 
@@ -145,4 +145,4 @@ def sizes(difficulty: float) -> dict[str, float]:
         ``offset``: standard deviation of the bias offset (V); ``jump``: that of each
         spectrum's own shift (V); ``stretch``: that of the bias calibration.
     """
-    return {"offset": 18e-3 * difficulty, "jump": 9e-3 * difficulty, "stretch": 2e-3 * difficulty}
+    return {"offset": 16e-3 * difficulty, "jump": 9e-3 * difficulty, "stretch": 2e-3 * difficulty}

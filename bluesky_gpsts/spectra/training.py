@@ -1,6 +1,7 @@
 """Training of the default classifier: on unlimited simulated sessions, or on labelled ones."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,8 +143,6 @@ def train_on(
         return _with_head(classes, weights, outputs, taught, held, len(classes))
     copied = _varied(sessions, classes, seed + 1, 4)
     final = _with_head(classes, weights, outputs, taught, copied, len(classes))
-    from dataclasses import replace
-
     head = replace(final.head, temperature=trial.head.temperature)
     return replace(final, head=head)
 

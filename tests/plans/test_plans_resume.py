@@ -20,8 +20,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
         yield opened
 
 
-@pytest.mark.parametrize("components", [0, 3])
-@pytest.mark.parametrize("prior", [None, "topograph"])
+@pytest.mark.parametrize(("components", "prior"), [(0, None), (3, "topograph")])
 def test_the_next_choice_and_the_map_are_those_of_the_run(
     engine: RunEngine,
     bench: Any,
