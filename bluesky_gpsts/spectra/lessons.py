@@ -31,6 +31,8 @@ _HARDEST = 2.0
 _VARIANTS, _EACH, _NEAR, _STRANGE, _SPOILT = 2, 14, 12, 2, 4
 _MEMBERS, _STRANGERS, _MATERIAL = 6, 4, 5
 _CROPPED = 0.08
+# Share of the range of a material, on either side, that a sweep covers.
+_SEEN = (0.35, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +192,7 @@ def _materials(rng: np.random.Generator, variants: int) -> Iterator[Lesson]:
     x = APART * np.repeat(np.arange(len(densities)), _MATERIAL).astype(float)
     for _ in range(variants):
         difficulty = hardness * float(rng.uniform(0.7, 1.2))
-        axis = _axis(rng, -reach * rng.uniform(0.55, 1.0), reach * rng.uniform(0.55, 1.0))
+        axis = _axis(rng, -reach * rng.uniform(*_SEEN), reach * rng.uniform(*_SEEN))
         didv = _measured(junction, x, 0.0 * x, axis, rng, difficulty)
         yield _disturbed(rng, axis, didv, np.repeat(targets, _MATERIAL), difficulty)
 

@@ -119,8 +119,8 @@ def channels(bias: Array, didv: Array) -> Float32:
     Returns
     -------
     (N, CHANNELS, GRID) array of float32
-        dI/dV relative to its upper quantile; its asinh, which shows what is small; the asinh of
-        its slope per volt; the bias in units of 2 V.
+        asinh of dI/dV in units of its range; asinh of 20 times what it is above its lowest part,
+        which shows what is small; asinh of its slope per volt; the bias in units of 2 V.
     """
     axis = np.ascontiguousarray(bias, float)
     to_grid, grid = _matrices(axis.tobytes())
@@ -130,9 +130,10 @@ def channels(bias: Array, didv: Array) -> Float32:
     both = np.ascontiguousarray((to_grid @ np.ascontiguousarray(raw.T)).T)
     value, slope = both[:, :GRID], both[:, GRID:]
     base = np.partition(value, GRID // 20, axis=1)[:, GRID // 20]
-    value -= base[:, None]
     result = np.empty((len(didv), CHANNELS, GRID), np.float32)
-    np.clip(value, -1.0, 4.0, out=result[:, 0])
+    # How high a spectrum starts tells a weak state on a metal from a strong one.
+    np.arcsinh(value, out=result[:, 0])
+    value -= base[:, None]
     np.arcsinh(20.0 * value, out=result[:, 1])
     result[:, 1] *= 0.35
     np.arcsinh(slope, out=result[:, 2])
