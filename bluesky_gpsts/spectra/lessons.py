@@ -55,12 +55,11 @@ class Lesson:
 
 
 def lessons(seed: int, count: int) -> Iterator[Lesson]:
-    """Draw sessions: half of Au(111), a quarter each of WS2 and of materials that do not exist.
+    """Draw sessions: a third each of WS2, of Au(111) and of materials that do not exist.
 
-    The two regions of Au(111) are the hardest to tell apart. Difficulty is 0.3 to 2, the noise
-    another factor of 0.5 to 5, the axis has 96 to 1300 points and covers what tells the classes
-    apart; where it does not, and where the axis is mirrored, the spectra count as none of the
-    classes.
+    Difficulty is 0.3 to 2, the noise another factor of 0.5 to 5, the axis has 96 to 1300
+    points and covers what tells the classes apart; where it does not, and where the axis is
+    mirrored, the spectra count as none of the classes.
 
     Parameters
     ----------
@@ -75,7 +74,7 @@ def lessons(seed: int, count: int) -> Iterator[Lesson]:
     """
     for number in range(0, count, _VARIANTS):
         rng = np.random.default_rng([seed, _SEED, number])
-        draw = (_ws2, _au111, _materials, _au111)[number // _VARIANTS % 4]
+        draw = (_ws2, _au111, _materials)[number // _VARIANTS % 3]
         yield from draw(rng, min(_VARIANTS, count - number))
 
 
