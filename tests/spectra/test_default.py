@@ -115,7 +115,7 @@ def test_folded_weights_compute_what_the_trained_network_does():
 def test_training_on_sessions_learns_them():
     sessions = simulate(20, dict.fromkeys(CLASSES, 32), difficulty=0.3, sessions=4, points=300)
     kept, held = session_split(sessions, 0.5, 0)
-    trained = train_on(kept, 3, epochs=5, copies=20, progress=False)
+    trained = train_on(kept, 3, epochs=4, copies=10, progress=False)
     assert judge(trained, held).balanced_accuracy > 0.9
 
 
