@@ -194,7 +194,7 @@ def _runs(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
 @lru_cache(maxsize=16)
 def _matrices(axis: bytes) -> "tuple[csr_array, Float32]":
     """Averages onto the grid above slopes there, per V: (2 GRID, n); half the bias there."""
-    from scipy.sparse import csr_array
+    from scipy.sparse import csr_array, vstack
 
     bias = np.frombuffer(axis)
     grid = np.linspace(bias.min(), bias.max(), GRID)
@@ -203,11 +203,11 @@ def _matrices(axis: bytes) -> "tuple[csr_array, Float32]":
     # A hat as wide as the coarser of the two spacings: averages a fine sweep, joins a coarse one.
     width = np.maximum(step, spacing)[:, None]
     hat = np.maximum(0.0, 1.0 - np.abs(bias[:, None] - grid) / width) * spacing[:, None] / width
-    hat /= hat.sum(axis=0)
+    averages = csr_array(hat / hat.sum(axis=0))
     reach = np.arange(GRID)
     gauss = np.exp(-0.5 * ((reach[:, None] - reach) / _SMOOTHING) ** 2)
     gauss[gauss < _NEGLIGIBLE] = 0.0
-    smooth = hat @ (gauss / gauss.sum(axis=0))
-    slope = np.gradient(smooth, step, axis=1)
-    both = csr_array(np.concatenate((hat, slope), axis=1).T.astype(np.float32))
+    gauss /= gauss.sum(axis=0)
+    slope = averages @ csr_array(np.gradient(gauss, step, axis=1))
+    both = vstack((averages.T, slope.T), format="csr", dtype=np.float32)
     return both, (0.5 * grid).astype(np.float32)
