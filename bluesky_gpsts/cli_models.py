@@ -55,7 +55,7 @@ def _models(options: argparse.Namespace) -> int:
         print(f"{card.id:32}  {card.kind:8}  {card.bytes / 1e6:.2f} MB  {', '.join(card.classes)}")
         print(f"    trained on {card.data}, seed {card.seed}; {card.licence}")
         for split, metrics in card.metrics.items():
-            listed = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
+            listed = ", ".join(f"{metric} {round(value, 3):g}" for metric, value in metrics.items())
             print(f"    {split}: {listed}")
     if not cards:
         print(f"there is no model in {options.folder or registry.SHIPPED}")
@@ -74,6 +74,10 @@ def _classify(options: argparse.Namespace) -> int:
     if is_file:
         from bluesky_gpsts.analysis.labelled import read_file
 
+        if not file.exists():
+            raise ValueError(
+                f"there is no file {file}; give a .dat or .3ds file, the uid of a run, or 'all'"
+            )
         measured = read_file(file)
     if options.what == "all" and options.figure is not None:
         raise ValueError("--figure draws one file or run; name it in place of 'all'")

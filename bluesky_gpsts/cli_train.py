@@ -55,10 +55,10 @@ def add_command(commands: Any) -> None:
     command.add_argument("--name", help="of the model (default: my-spectra, my-linear or paper)")
     command.add_argument(
         "--epochs",
-        help="whole number (default: 20 for paper; 7, or 6 with labelled ones, for spectra)",
+        help="whole number (default: 20 for paper; 5, or 6 with labelled ones, for spectra)",
     )
     command.add_argument(
-        "--sessions", help="for spectra and linear: how many to simulate (default: 2000, 120)"
+        "--sessions", help="for spectra and linear: how many to simulate (default: 3000, 120)"
     )
     command.add_argument(
         "--figures", type=Path, help="for paper: write table 1 and the figures to this folder"
@@ -159,7 +159,9 @@ def _train_spectra(options: argparse.Namespace, seed: int) -> int:
         }
     metrics = {what: _metrics(classifier, tested) for what, tested in held.items()}
     for what, found in metrics.items():
-        print(f"{what}: {', '.join(f'{name} {value:.3f}' for name, value in found.items())}")
+        print(
+            f"{what}: {', '.join(f'{name} {round(value, 3):g}' for name, value in found.items())}"
+        )
     card = _save(classifier, options, f"my-{options.what}", data, seed, metrics)
     write_json(options.json, {"model": card.as_dict()})
     return 0

@@ -25,7 +25,7 @@ _QUICK = 0.15
 _PAPER, _PLAIN = "paper's network", "30 principal components, logistic regression"
 _DEFAULT = "default network"
 # Few spectra make few steps per epoch; the whole set needs one varied copy of each spectrum.
-_COPIES, _COPIES_QUICK = 1, 4
+_COPIES, _COPIES_QUICK = 1, 2
 _STREAM = 8000
 """Seeds of simulated sessions from here on are those of this protocol and of nothing else."""
 

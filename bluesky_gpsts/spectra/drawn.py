@@ -2,8 +2,8 @@
 
 A classifier that has seen only its own classes does not know what else there is. These kinds show
 it: near misses of the classes, semiconductors and metals that do not exist. None of them is made
-as those of `bluesky_gpsts.spectra.kinds.UNKNOWN` are, which are kept for judging; but the near
-misses of WS2 cover gaps like that of an oxygen substitution, and some lie next to it.
+as those of `bluesky_gpsts.spectra.kinds.UNKNOWN` are, which are kept for judging: no near miss of
+WS2 has both bands within 40 meV of where an oxygen substitution has them.
 """
 
 import numpy as np
@@ -19,6 +19,7 @@ from bluesky_gpsts.spectra.types import Array
 __all__ = ["any_kind", "near_au", "near_ws2"]
 
 _TWO_PEAKS = 0.06
+_OXYGEN, _CLEAR = (0.06, -0.05), 0.04
 
 
 def any_kind(rng: np.random.Generator, reach: float) -> Density:
@@ -68,7 +69,8 @@ def near_ws2(rng: np.random.Generator) -> Density:
     """Draw a near miss of WS2 or of its vacancy.
 
     The gap is wider or narrower by 0.07 to 0.4 eV, or all is moved by more than 0.15 eV, or
-    states lie in the gap that are not the two of the vacancy; up to a third is WS2 itself.
+    states lie in the gap that are not the two of the vacancy; up to a third is WS2 itself. Gaps
+    whose edges both lie within 40 meV of an oxygen substitution's are left out.
 
     Parameters
     ----------
@@ -84,9 +86,7 @@ def near_ws2(rng: np.random.Generator) -> Density:
     up = down = 0.0
     peaks: list[tuple[float, float, float]] = []
     if case in (0, 1):
-        change = float(np.exp(rng.uniform(np.log(0.07), np.log(0.4))) * rng.choice((-1.0, 1.0)))
-        share = float(rng.uniform(0.0, 1.0))
-        up, down = change * share, -change * (1.0 - share)
+        up, down = _other_gap(rng)
     elif case == 2:
         up = down = float(rng.uniform(0.15, 0.6) * rng.choice((-1.0, 1.0)))
     if case in (1, 3):
@@ -107,6 +107,16 @@ def near_ws2(rng: np.random.Generator) -> Density:
         return np.asarray(total)
 
     return density
+
+
+def _other_gap(rng: np.random.Generator) -> tuple[float, float]:
+    """Shifts (eV) of the conduction and the valence band, unlike an oxygen substitution's."""
+    while True:
+        change = float(np.exp(rng.uniform(np.log(0.07), np.log(0.4))) * rng.choice((-1.0, 1.0)))
+        share = float(rng.uniform(0.0, 1.0))
+        up, down = change * share, -change * (1.0 - share)
+        if max(abs(up - _OXYGEN[0]), abs(down - _OXYGEN[1])) > _CLEAR:
+            return up, down
 
 
 def near_au(rng: np.random.Generator) -> Density:

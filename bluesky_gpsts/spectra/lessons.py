@@ -31,6 +31,8 @@ _HARDEST = 2.0
 _VARIANTS, _EACH, _NEAR, _STRANGE, _SPOILT = 2, 14, 12, 2, 4
 _MEMBERS, _STRANGERS, _MATERIAL = 6, 4, 5
 _CROPPED = 0.08
+# Share of the range of a material, on either side, that a sweep covers.
+_SEEN = (0.35, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,9 @@ def lessons(seed: int, count: int) -> Iterator[Lesson]:
 
 
 def spoil(bias: Array, didv: Array, rng: np.random.Generator) -> Array:
-    """Turn spectra into such as belong to no class: mirrored, warped, or with states added.
+    """Turn spectra into such as belong to no class.
+
+    They are mirrored, warped, integrated to a current, or have a state added.
 
     Parameters
     ----------
@@ -97,18 +101,31 @@ def spoil(bias: Array, didv: Array, rng: np.random.Generator) -> Array:
     order = np.argsort(u)
     result = np.empty_like(didv)
     for row, values in enumerate(didv):
-        case = rng.integers(0, 3)
+        case = rng.integers(0, 4)
         if case == 0:
             result[row] = values[::-1]
         elif case == 1:
             power = float(np.exp(rng.uniform(0.25, 0.7) * rng.choice((-1.0, 1.0))))
             result[row] = np.interp(u**power, u[order], values[order])
+        elif case == 2:
+            result[row] = _integral(bias, values)
         else:
             centre, width = rng.uniform(0.1, 0.9), np.exp(rng.uniform(np.log(0.01), np.log(0.08)))
             high = np.quantile(values, 0.95) - np.quantile(values, 0.05)
             bump = np.exp(-0.5 * ((u - centre) / width) ** 2)
             result[row] = values + rng.uniform(0.5, 2.0) * high * bump
     return result
+
+
+def _integral(bias: Array, values: Array) -> Array:
+    """Current that belongs to a spectrum, in numbers as large as those of the spectrum."""
+    order = np.argsort(bias)
+    total = np.empty_like(values)
+    total[order] = np.append(
+        0.0, np.cumsum(0.5 * np.diff(bias[order]) * (values[order][1:] + values[order][:-1]))
+    )
+    total -= np.interp(0.0, bias[order], total[order])
+    return np.asarray(total * np.ptp(values) / np.ptp(total))
 
 
 def _ws2(rng: np.random.Generator, variants: int) -> Iterator[Lesson]:
@@ -175,7 +192,7 @@ def _materials(rng: np.random.Generator, variants: int) -> Iterator[Lesson]:
     x = APART * np.repeat(np.arange(len(densities)), _MATERIAL).astype(float)
     for _ in range(variants):
         difficulty = hardness * float(rng.uniform(0.7, 1.2))
-        axis = _axis(rng, -reach * rng.uniform(0.55, 1.0), reach * rng.uniform(0.55, 1.0))
+        axis = _axis(rng, -reach * rng.uniform(*_SEEN), reach * rng.uniform(*_SEEN))
         didv = _measured(junction, x, 0.0 * x, axis, rng, difficulty)
         yield _disturbed(rng, axis, didv, np.repeat(targets, _MATERIAL), difficulty)
 

@@ -3,7 +3,7 @@
 The distance of a spectrum from a class is that of Mahalanobis in feature space, with one
 covariance for all kinds. A class learned from examples is the mean of their features. Old
 classes keep their features, their probabilities among each other and their reject, and a new one
-may take no more than 2 % of the spectra of the old ones that the head remembers.
+may take no more than 1.5 % of the spectra of the old ones that the head remembers.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _STEEPNESS = 8.0
 _ODDS, _DOUBT = 8.0, 0.5
 _CELL = 0.3
 _LIMIT = 12.0
-_REMEMBERED, _FORGOTTEN = 800, 0.02
+_REMEMBERED, _FORGOTTEN = 800, 0.015
 _SEED = 91
 
 
@@ -82,14 +82,14 @@ class Head:
         novelty : (N,) array
         """
         scaled = logits / self.temperature
-        old = np.exp(scaled - logsumexp(scaled, axis=1, keepdims=True))
+        old = _softmax(scaled)
         white = features @ self.whitening
         distance = self._distances(white)
         strange = self._strange(score, distance)
         if self.trained == len(self.classes):
             return old, expit(strange)
         odds = np.concatenate((np.zeros((len(white), 1)), self._odds(distance, strange)), axis=1)
-        share = np.exp(odds - logsumexp(odds, axis=1, keepdims=True))
+        share = _softmax(odds)
         probabilities = np.concatenate((old * share[:, :1], share[:, 1:]), axis=1)
         added = distance[:, self.trained :]
         outside = np.log(added / self.spread[self.trained :]).min(axis=1)
@@ -227,6 +227,12 @@ def fit_head(
     )
     strange = head._strange(score, distance)
     return replace(head, memory=np.column_stack((white, strange))[chosen])
+
+
+def _softmax(logits: Array) -> Array:
+    """Probabilities (N, K) of logits (N, K); quicker for one row than SciPy's."""
+    value = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(value / value.sum(axis=1, keepdims=True))
 
 
 def _covariance(rest: Array) -> Array:

@@ -1,11 +1,15 @@
 """From measured spectra to what the classifiers read: checks, common grid, robust scaling."""
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_gpsts.spectra.types import Array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["CHANNELS", "GRID", "Float32", "channels", "find_problems"]
 
@@ -27,6 +31,7 @@ WEAKEST, STRONGEST = 5e-13, 1e-5
 """Smallest and largest dI/dV (A/V) that a tunnelling spectrum reaches."""
 
 _SMOOTHING = 1.2
+_NEGLIGIBLE = 1e-6
 _FLAT = 0.04
 _RUN = 0.02
 _NEGATIVE = 0.6
@@ -114,20 +119,21 @@ def channels(bias: Array, didv: Array) -> Float32:
     Returns
     -------
     (N, CHANNELS, GRID) array of float32
-        dI/dV relative to its upper quantile; its asinh, which shows what is small; the asinh of
-        its slope per volt; the bias in units of 2 V.
+        asinh of dI/dV in units of its range; asinh of 20 times what it is above its lowest part,
+        which shows what is small; asinh of its slope per volt; the bias in units of 2 V.
     """
     axis = np.ascontiguousarray(bias, float)
-    to_grid, to_slope, grid = _matrices(axis.tobytes())
+    to_grid, grid = _matrices(axis.tobytes())
     low, high = _quantiles(didv)
     raw = (didv * (1.0 / np.maximum(high - low, 1e-300))[:, None]).astype(np.float32)
     raw[:, 1:-1] = _median3(raw)
-    value = raw @ to_grid
-    slope = raw @ to_slope
+    both = np.ascontiguousarray((to_grid @ np.ascontiguousarray(raw.T)).T)
+    value, slope = both[:, :GRID], both[:, GRID:]
     base = np.partition(value, GRID // 20, axis=1)[:, GRID // 20]
-    value -= base[:, None]
     result = np.empty((len(didv), CHANNELS, GRID), np.float32)
-    np.clip(value, -1.0, 4.0, out=result[:, 0])
+    # How high a spectrum starts tells a weak state on a metal from a strong one.
+    np.arcsinh(value, out=result[:, 0])
+    value -= base[:, None]
     np.arcsinh(20.0 * value, out=result[:, 1])
     result[:, 1] *= 0.35
     np.arcsinh(slope, out=result[:, 2])
@@ -186,8 +192,10 @@ def _runs(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=16)
-def _matrices(axis: bytes) -> tuple[Float32, Float32, Float32]:
-    """Averages onto the grid (n, GRID), slopes there (n, GRID) per V, bias there (GRID,)."""
+def _matrices(axis: bytes) -> "tuple[csr_array, Float32]":
+    """Averages onto the grid above slopes there, per V: (2 GRID, n); half the bias there."""
+    from scipy.sparse import csr_array, vstack
+
     bias = np.frombuffer(axis)
     grid = np.linspace(bias.min(), bias.max(), GRID)
     step = grid[1] - grid[0]
@@ -195,9 +203,11 @@ def _matrices(axis: bytes) -> tuple[Float32, Float32, Float32]:
     # A hat as wide as the coarser of the two spacings: averages a fine sweep, joins a coarse one.
     width = np.maximum(step, spacing)[:, None]
     hat = np.maximum(0.0, 1.0 - np.abs(bias[:, None] - grid) / width) * spacing[:, None] / width
-    hat /= hat.sum(axis=0)
+    averages = csr_array(hat / hat.sum(axis=0))
     reach = np.arange(GRID)
     gauss = np.exp(-0.5 * ((reach[:, None] - reach) / _SMOOTHING) ** 2)
-    smooth = hat @ (gauss / gauss.sum(axis=0))
-    slope = np.gradient(smooth, step, axis=1)
-    return hat.astype(np.float32), slope.astype(np.float32), (0.5 * grid).astype(np.float32)
+    gauss[gauss < _NEGLIGIBLE] = 0.0
+    gauss /= gauss.sum(axis=0)
+    slope = averages @ csr_array(np.gradient(gauss, step, axis=1))
+    both = vstack((averages.T, slope.T), format="csr", dtype=np.float32)
+    return both, (0.5 * grid).astype(np.float32)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "prepare", "train_default", "train_on"]
 
-_BATCH = 128
+_BATCH, _SMALLEST, _STEPS = 128, 16, 40
 _RATE = 3e-3
 _CALIBRATION = 240
 _HEAD = 40_000
-_COPIES, _STRENGTH = 24, 1.5
+_COPIES, _STRENGTH = 24, 2.5
 
 Targets = NDArray[np.int64]
 Prepared = tuple[NDArray[np.float16], Targets]
@@ -34,7 +34,7 @@ Prepared = tuple[NDArray[np.float16], Targets]
 
 
 def train_default(
-    seed: int = 0, *, sessions: int = 2000, epochs: int = 7, progress: bool = True
+    seed: int = 0, *, sessions: int = 3000, epochs: int = 5, progress: bool = True
 ) -> DefaultClassifier:
     """Train on simulated sessions, each with a tip of its own.
 
@@ -228,7 +228,9 @@ def _fit(
     import torch
     from tqdm import tqdm
 
-    steps = max(1, len(targets) // _BATCH)
+    # Few spectra come in small batches: a network learns by the step.
+    batch = int(np.clip(len(targets) // _STEPS, _SMALLEST, _BATCH))
+    steps = max(1, len(targets) // batch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(outputs)
@@ -240,7 +242,7 @@ def _fit(
             for _ in range(epochs):
                 index = order.permutation(len(targets))
                 for step in range(steps):
-                    chosen = index[step * _BATCH : (step + 1) * _BATCH]
+                    chosen = index[step * batch : (step + 1) * batch]
                     loss = _loss(net, spectra[chosen], targets[chosen])
                     optimizer.zero_grad()
                     loss.backward()

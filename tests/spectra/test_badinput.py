@@ -116,6 +116,13 @@ def test_a_lockin_signal_in_amperes_keeps_its_class_or_gets_a_sentence(ws2):
     assert _unsure(found, ws2.labels) > 0.94
 
 
+def test_a_current_gets_a_sentence_or_no_confident_class(ws2, gold):
+    for session in (ws2, gold):
+        current = np.cumsum(session.didv, axis=1) * (session.bias[1] - session.bias[0])
+        current -= current[:, [np.argmin(np.abs(session.bias))]]
+        assert _unsure(load("default").classify(session.bias, current)) > 0.94
+
+
 def test_shapes_that_do_not_fit_are_refused(classifier):
     with pytest.raises(ValueError, match="one row of n values"):
         classifier.classify(np.linspace(-1, 1, 100), np.ones((2, 99)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bluesky_gpsts.benchmarks.classifier_scores import area, judge
+from bluesky_gpsts.benchmarks.classifier_scores import Judged, area, judge
 from bluesky_gpsts.spectra import Classifier
 from bluesky_gpsts.spectra.default import DefaultClassifier
 from bluesky_gpsts.spectra.kinds import CLASSES, UNKNOWN
@@ -112,13 +112,29 @@ def test_folded_weights_compute_what_the_trained_network_does():
         assert torch.allclose(one, other, atol=1e-4)
 
 
-def test_training_on_sessions_learns_them_and_is_repeatable():
-    sessions = simulate(20, dict.fromkeys(CLASSES, 40), difficulty=0.5, sessions=4, points=300)
+def test_training_on_sessions_learns_them():
+    sessions = simulate(20, dict.fromkeys(CLASSES, 32), difficulty=0.3, sessions=4, points=300)
     kept, held = session_split(sessions, 0.5, 0)
-    trained, again = (train_on(kept, 3, epochs=3, copies=12, progress=False) for _ in range(2))
+    trained = train_on(kept, 3, epochs=4, copies=10, progress=False)
     assert judge(trained, held).balanced_accuracy > 0.9
-    first, second = trained.to_arrays()[0], again.to_arrays()[0]
-    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_one_seed_gives_one_training():
+    sessions = simulate(20, dict.fromkeys(CLASSES, 8), difficulty=0.3, sessions=2, points=200)
+    first, again, other = (
+        train_on(sessions, seed, epochs=1, copies=4, progress=False).to_arrays()[0]
+        for seed in (3, 3, 4)
+    )
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["stem.weight"], other["stem.weight"])
+
+
+def test_scores():
+    assert area(np.array([1.0, 2.0]), np.array([3.0, 2.0])) == 0.875
+    labels, sure = np.array(["a", "a", "b", "b"]), np.array([[0.9, 0.1]] * 3 + [[0.2, 0.8]])
+    judged = Judged(labels, ("a", "b"), sure, np.zeros(4))
+    assert (judged.recall("a"), judged.balanced_accuracy) == (1.0, 0.75)
+    assert judged.calibration_error == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.2)
 
 
 def test_training_on_simulated_sessions_runs_whole():

@@ -25,9 +25,12 @@ def test_number_of_points_and_direction_hardly_change_what_is_read(points):
         assert np.abs(found - reference)[:, :2, 4:-4].max() < 0.03
 
 
-def test_gain_and_offset_do_not_change_what_is_read():
+def test_gain_does_not_change_what_is_read_and_an_offset_only_the_level():
     bias, didv = _smooth(1200)
-    np.testing.assert_allclose(channels(bias, didv), channels(bias, 7.0 * didv + 3e-10), atol=2e-3)
+    plain, louder, raised = (channels(bias, y) for y in (didv, 7.0 * didv, didv + 3e-10))
+    np.testing.assert_allclose(louder, plain, atol=2e-3)
+    np.testing.assert_allclose(raised[:, 1:], plain[:, 1:], atol=2e-3)
+    assert (raised[:, 0] > plain[:, 0] + 0.1).all()
 
 
 def test_a_spike_of_one_point_is_taken_out():

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from bluesky_gpsts.benchmarks.classifier_cases import plain
+from bluesky_gpsts.physics.ws2 import COMPONENTS, WS2
+from bluesky_gpsts.spectra import drawn as drawn_kinds
 from bluesky_gpsts.spectra.drawn import any_kind, near_au, near_ws2
 from bluesky_gpsts.spectra.kinds import CLASSES, KINDS, RANGES, UNKNOWN, Patches
 from bluesky_gpsts.spectra.lessons import OTHER, lessons, spoil
@@ -115,6 +117,29 @@ def test_lessons_teach_all_classes_and_what_is_none_of_them():
     assert all(np.isfinite(lesson.didv).all() for lesson in drawn)
     again = list(lessons(11, 18))
     assert all(np.array_equal(a.didv, b.didv) for a, b in zip(drawn, again, strict=True))
+
+
+def test_no_near_miss_of_ws2_has_the_gap_of_an_oxygen_substitution():
+    surface, energy = WS2(), np.linspace(-1.8, 1.4, 641)
+    rows = dict(zip(COMPONENTS, surface.spectra(energy), strict=True))
+    up, down = drawn_kinds._OXYGEN
+    moved = dict(zip(COMPONENTS, surface.spectra(energy - up), strict=True))["conduction"]
+    moved = moved + dict(zip(COMPONENTS, surface.spectra(energy - down), strict=True))["valence"]
+    np.testing.assert_allclose(moved, rows["oxygen_bands"])
+    rng = np.random.default_rng(0)
+    shifts = np.array([drawn_kinds._other_gap(rng) for _ in range(3000)])
+    assert (np.abs(shifts - (up, down)).max(axis=1) > 0.04).all()
+    # Both nearer and wider gaps are drawn.
+    assert np.ptp(shifts[:, 0] - shifts[:, 1]) > 0.7
+
+
+def test_a_spoilt_spectrum_may_be_the_current():
+    bias = np.linspace(1.0, -1.0, 301)
+    didv = 1e-10 * (1.0 + bias**2)[None]
+    current = 1e-10 * (bias + bias**3 / 3.0)
+    found = spoil(bias, np.repeat(didv, 40, axis=0), np.random.default_rng(0))
+    alike = [np.corrcoef(row, current)[0, 1] > 0.9999 for row in found]
+    assert 3 <= sum(alike) <= 20
 
 
 def test_drawn_densities_are_positive_and_spoilt_spectra_are_changed():
