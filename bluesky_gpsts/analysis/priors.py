@@ -104,9 +104,11 @@ def symmetry_of(catalog: Any, uid: str, kind: str = "C3") -> Symmetry:
     AnalysisError
         If there is no such run, or its image has no feature.
     """
-    frame, image = _topography(catalog, uid)
+    # As scanned: levelling line by line leaves streaks beside a defect.
+    frame, image = _topography(catalog, uid, "forward")
+    order = int(kind[1]) if kind[:1] == "C" and kind[1:].isdigit() else 1
     try:
-        u, v = find_center(image)
+        u, v = find_center(image, order)
     except ValueError as error:
         raise AnalysisError(f"The survey {uid} shows no centre: {error}") from error
     x, y = frame.to_sample([(u * frame.width, v * frame.height)])[0]
@@ -160,8 +162,10 @@ def topograph_of(catalog: Any, uid: str, grid: Grid) -> Topograph:
     return Topograph(grid.as_map(values))
 
 
-def _topography(catalog: Any, uid: str) -> tuple[Grid, npt.NDArray[np.float64]]:
-    """Frame and plane-corrected image of a survey, row 0 at the bottom."""
+def _topography(
+    catalog: Any, uid: str, which: str = "topography"
+) -> tuple[Grid, npt.NDArray[np.float64]]:
+    """Frame and image of a survey, plane-corrected or as scanned, row 0 at the bottom."""
     try:
         run = catalog[uid]
     except KeyError as error:
@@ -169,7 +173,7 @@ def _topography(catalog: Any, uid: str) -> tuple[Grid, npt.NDArray[np.float64]]:
             f"The catalog has no survey {uid!r}; list its runs for their uids."
         ) from error
     found = survey(run)
-    image = found["topography"].values[::-1]
+    image = found[which].values[::-1]
     if not np.isfinite(image).all():
         raise AnalysisError(f"The survey {uid} is not finished; take another one.")
     ny, nx = image.shape

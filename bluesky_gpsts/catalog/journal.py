@@ -113,6 +113,8 @@ class Journal:
     directory : Path
     seconds : float
         Time spent in this callback so far, in s.
+    ended : str
+        Uid of the run that ended last; empty if none has.
 
     Raises
     ------
@@ -123,6 +125,7 @@ class Journal:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         self.seconds = 0.0
+        self.ended = ""
         self._runs: dict[str, _Run] = {}
         # Descriptors, resources and stream resources -> uid of their run.
         self._owners: dict[str, str] = {}
@@ -176,6 +179,7 @@ class Journal:
             raise
         if name == "stop":
             self._forget(uid)
+            self.ended = uid
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
         if name == "start":

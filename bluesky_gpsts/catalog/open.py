@@ -174,7 +174,7 @@ class Catalog:
         ----------
         key : str or int
             A uid or its first characters (five at least), a negative number counting from the
-            latest run, or a positive scan_id.
+            latest run, or a positive scan_id. The run that this session ended last is waited for.
 
         Returns
         -------
@@ -184,11 +184,17 @@ class Catalog:
         ------
         KeyError
             There is no such run, or more than one.
+        CatalogError
+            The latest run does not reach the catalog within a minute.
         """
+        if self._deliver and self.journal.ended:
+            self.wait_delivered(self.journal.ended)
         client = self.client
         if isinstance(key, str):
             return _by_uid(client, key)
         if isinstance(key, int) and key < 0:
+            if -key > len(client):
+                raise KeyError(f"There are {len(client)} runs, so none is number {key}.")
             return client.values()[key]
         return client[key]
 

@@ -166,6 +166,8 @@ def judge(
     whole : bool
         Whether every point of the spectrum has to be finite.
     """
+    # What a function does to its arguments must not reach the events.
+    bias, didv = bias.copy(), didv.copy()
     bad = int(np.count_nonzero(~np.isfinite(didv)))
     if whole and bad:
         return _failed(f"the spectrum has {bad} of {len(didv)} values that are not finite")
@@ -177,6 +179,8 @@ def judge(
     name = getattr(own, "__name__", repr(own))
     try:
         answer = np.atleast_1d(np.asarray(own(bias, didv), dtype=float))
+    except SystemExit as error:
+        return _failed(f"the figure of merit {name} called sys.exit({error.code!r})")
     except Exception as error:
         return _failed(f"the figure of merit {name} raised {type(error).__name__}: {error}")
     if answer.shape not in ((1,), (2,)) or not math.isfinite(answer[0]):
