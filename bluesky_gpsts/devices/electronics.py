@@ -20,8 +20,6 @@ __all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "TipWithdrawn", "ZCo
 
 _FEEDBACK_TIME = 10.0
 _LIFT = 1e-9
-# A slip of magnitude, metres for picometres, makes the feedback ram the tip into the sample.
-_LARGEST_GAIN = 1e-6
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
 
 
@@ -107,7 +105,8 @@ class ZController(Device):
         units="m",
         precision=15,
         kind="config",
-        check=lambda limits, v: limits.check("a P-gain", v, "m", 0.0, _LARGEST_GAIN),
+        # A slip, metres for picometres, makes the feedback ram the tip into the sample.
+        check=lambda limits, v: limits.check("a P-gain", v, "m", 0.0, limits.p_gain),
     )
     time_constant = Cpt(SettingSignal, group="gain", index=1, units="s", precision=6, kind="config")
     status = Cpt(ReadOnly, command="ZCtrl.StatusGet", kind="omitted")
@@ -203,10 +202,18 @@ class Piezo(Device):
     drift_y = Cpt(ReadOnly, command="Piezo.DriftCompGet", index=2, units="m/s", kind="config")
 
     def compensate(self, velocity: tuple[float, float, float] | None) -> None:
-        """Let the controller follow a drift of `velocity` (m/s), or None: stop doing so."""
-        client = link_of(self).main
-        old = client.call("Piezo.DriftCompGet")
+        """Let the controller follow a drift of `velocity` (m/s), or None: stop doing so.
+
+        Raises
+        ------
+        LimitError
+            If it is faster than the instrument allows; nothing was written then.
+        """
+        client, limits = link_of(self).main, limits_of(self)
         vx, vy, vz = (0.0, 0.0, 0.0) if velocity is None else velocity
+        for v in (vx, vy, vz):
+            limits.check("a drift compensation", v, "m/s", -limits.drift, limits.drift)
+        old = client.call("Piezo.DriftCompGet")
         if len(old) > 7:
             on = 2 if velocity is None else 1
             client.call("Piezo.DriftCompSet", on, vx, vy, vz, old[7])

@@ -75,18 +75,23 @@ class Scan(Device):
         return Frame(*(float(value) for value in link_of(self).main.call("Scan.FrameGet")))
 
     def check(self) -> float:
-        """Refuse a frame out of the piezo's reach; returns the duration of an image (s).
+        """Refuse an image that the limits do not allow; returns its duration (s).
 
         Raises
         ------
         LimitError
-            If a corner of the frame is out of reach.
+            If a corner of the frame is out of reach, or its lines or the way to it too fast.
         """
-        client = link_of(self).main
+        client, limits = link_of(self).main, limits_of(self)
         reach = client.call("Piezo.RangeGet")
-        limits_of(self).check_frame(self.frame(), (reach[0], reach[1]))
+        frame = limits.check_frame(self.frame(), (reach[0], reach[1]))
         _, _, lines = client.call("Scan.BufferGet")
         _, _, forward, backward = client.call("Scan.SpeedGet")[:4]
+        for seconds in (forward, backward):
+            speed = frame.width / max(seconds, 1e-9)
+            limits.check("a scan speed", speed, "m/s", 0.0, limits.scan_speed)
+        # The tip goes to the frame's first corner at the speed of its moves.
+        limits.check("a tip speed", client.call("FolMe.SpeedGet")[0], "m/s", 0.0, limits.speed)
         return float(lines * (forward + backward))
 
     def set(self, frame: Frame) -> Status:
@@ -123,7 +128,7 @@ class Scan(Device):
         Raises
         ------
         LimitError
-            If the frame is out of reach; nothing was started then.
+            If the frame is out of reach, or the tip would be too fast; nothing was started then.
         TipWithdrawn
             If the safe tip has withdrawn the tip.
         """
