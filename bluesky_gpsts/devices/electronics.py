@@ -20,6 +20,7 @@ __all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "TipWithdrawn", "ZCo
 
 _FEEDBACK_TIME = 10.0
 _LIFT = 1e-9
+_AT_THE_TOP = 1e-9
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
 
 
@@ -132,9 +133,14 @@ class ZController(Device):
         )
 
     def withdrawn(self) -> bool:
-        """Whether the safe tip has withdrawn the tip, or a withdrawal is under way."""
-        status = link_of(self).main.call("ZCtrl.StatusGet")[0]
-        return bool(status in (_SAFE_TIP_EVENT, _WITHDRAWING))
+        """Whether the tip is withdrawn: by the safe tip or by hand, or about to be."""
+        client = link_of(self).main
+        if client.call("ZCtrl.StatusGet")[0] in (_SAFE_TIP_EVENT, _WITHDRAWING):
+            return True
+        if client.call("ZCtrl.OnOffGet")[0]:
+            return False
+        (height,), (highest, _) = client.call("ZCtrl.ZPosGet"), client.call("ZCtrl.LimitsGet")
+        return bool(height >= highest - _AT_THE_TOP)
 
     def require_tip(self) -> None:
         """Refuse to measure with a withdrawn tip.

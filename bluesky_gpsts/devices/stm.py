@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+from pathlib import Path
 from typing import Any
 
 from ophyd import Component as Cpt
@@ -15,6 +16,8 @@ from bluesky_gpsts.devices.electronics import (
     SafeTip,
     ZController,
 )
+from bluesky_gpsts.devices.gate import Alarm, Gate, Mode
+from bluesky_gpsts.devices.halt import SECONDS, halt, stop_controller
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError, Limits
 from bluesky_gpsts.devices.link import Link
 from bluesky_gpsts.devices.scan import Scan
@@ -37,6 +40,25 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def limits_for(host: str, limits: Limits | None) -> Limits:
+    """Limits for the controller at `host`: those given, or else the simulator's.
+
+    Raises
+    ------
+    ValueError
+        If the host is not loopback and no limits are given.
+    """
+    if limits is not None:
+        return limits
+    if not _is_loopback(host):
+        raise ValueError(
+            f"limits are required for {host}: an instrument that is not the simulator is driven "
+            "only within limits that its owner has written down; start from what 'gpsts limits' "
+            "prints, and pass limits=Limits.load('limits.toml')"
+        )
+    return SIMULATOR_LIMITS
+
+
 class NanonisSTM(Device):
     """A scanning tunnelling microscope under a Nanonis controller.
 
@@ -52,8 +74,13 @@ class NanonisSTM(Device):
     ports : tuple of int
         Three or four of the controller's ports.
     limits : Limits, optional
-        What the instrument may be told to do. Only a loopback host, that is a simulator, has
-        defaults.
+        What the instrument may be told to do, as `Limits.load` reads it from the instrument's
+        file. Only a loopback host, that is a simulator, has defaults.
+    mode : {"normal", "read_only", "dry_run"}
+        "read_only" refuses everything that would change something; "dry_run" checks and records
+        it, and does not send it.
+    audit : str or Path, optional
+        File to which a JSON line is added for every write: time, who, command, old and new value.
 
     Raises
     ------
@@ -78,18 +105,13 @@ class NanonisSTM(Device):
         host: str = "127.0.0.1",
         ports: tuple[int, ...] = PORTS,
         limits: Limits | None = None,
+        mode: Mode = "normal",
+        audit: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
-        if limits is None:
-            if not _is_loopback(host):
-                raise ValueError(
-                    f"limits are required for {host}: an instrument that is not the simulator is "
-                    "driven only within limits that its owner has written down; pass limits=Limits"
-                    "(...)"
-                )
-            limits = SIMULATOR_LIMITS
-        self.instrument_limits = limits
-        self.link = Link(host, ports)
+        self.instrument_limits = limits_for(host, limits)
+        self.gate = Gate(self.instrument_limits, mode, audit)
+        self.link = Link(host, ports, self.gate)
         self._snapshot: dict[str, tuple[Any, ...]] | None = None
         super().__init__(name=name, **kwargs)
 
@@ -111,11 +133,23 @@ class NanonisSTM(Device):
     # ------------------------------------------------------------ snapshot and restoration
 
     def stage(self) -> list[Any]:
-        """Take note of the settings, and prepare the modules."""
+        """Take note of the settings, and prepare the modules.
+
+        Raises
+        ------
+        Alarm
+            After an alarm, until `reset_alarm`.
+        """
+        if self.gate.alarm:
+            raise Alarm(
+                f"there has been an alarm: {self.gate.alarm}; look at the instrument, then call "
+                f"{self.name}.reset_alarm()"
+            )
         staged: list[Any] = super().stage()
-        self._snapshot = read_settings(self.link.main)
-        self.spectroscopy.prepare()
-        self.scan.prepare()
+        if self.gate.mode != "read_only":
+            self._snapshot = read_settings(self.link.main)
+            self.spectroscopy.prepare()
+            self.scan.prepare()
         return staged
 
     def settings(self) -> list[Signal]:
@@ -136,13 +170,18 @@ class NanonisSTM(Device):
 
         If that cannot be done, because the controller does not answer, a module does not confirm
         that it has stopped or a setting is refused, nothing more is written but a withdrawal of
-        the tip. A tip that the controller's safe tip has withdrawn stays withdrawn.
+        the tip. A tip that has been withdrawn meanwhile, by the controller's safe tip or by hand,
+        stays withdrawn, and after an alarm nothing is written at all.
 
         Raises
         ------
         NanonisError, TimeoutError, LimitError
             After the withdrawal, with what was wrong.
         """
+        if self.gate.alarm:
+            self.stop(success=True)
+            logger.error("nothing is restored after the alarm: %s", self.gate.alarm)
+            return
         try:
             self.link.recover()
             self.stop(success=True)
@@ -159,10 +198,14 @@ class NanonisSTM(Device):
                 logger.error("the tip was withdrawn meanwhile; the feedback stays off")
             elif bool(SETTINGS["feedback"].read(client)[0]) != feedback:
                 self.z_controller.switch_feedback(feedback)
-        except (NanonisError, TimeoutError, OSError, LimitError):
+        except (NanonisError, TimeoutError, OSError, LimitError) as error:
             logger.exception("the controller cannot be restored; withdrawing the tip")
+            self.gate.raise_alarm(f"the controller could not be restored ({error})")
             self.emergency_withdraw()
             raise
+        except Alarm:
+            # It came meanwhile, and has withdrawn the tip.
+            logger.exception("restoring was broken off by an alarm")
 
     def _stop_modules(self) -> None:
         """Stop sweep, scan and move, and confirm that the first two have stopped."""
@@ -180,6 +223,57 @@ class NanonisSTM(Device):
         if not self.link.emergency.connected:
             self.link.emergency.connect()
         self.z_controller.withdraw()
+
+    def emergency_stop(self, reason: str = "stopped by hand") -> list[str]:
+        """Withdraw the tip, stop everything, and write nothing more until `reset_alarm`.
+
+        Works from any thread and while a plan runs, over the connection kept for this, or over
+        any other port that answers.
+
+        Parameters
+        ----------
+        reason : str
+            Why, for messages and for the run.
+
+        Returns
+        -------
+        list of str
+            What the controller refused or still does; empty if all has stopped.
+
+        Raises
+        ------
+        ConnectFailed
+            If the controller cannot be reached at all.
+        """
+        self.gate.raise_alarm(reason)
+        logger.critical("emergency stop: %s", reason)
+        troubles = self._halt()
+        # A write that was under way when the alarm came may have reached the controller last.
+        if not self.gate.wait_for_writes(SECONDS):
+            troubles.append("a command was still under way")
+        return troubles if self._withdrawn_for_good() else troubles + self._halt()
+
+    def _halt(self) -> list[str]:
+        emergency = self.link.emergency
+        try:
+            if not emergency.connected:
+                emergency.connect()
+            return halt(emergency)
+        except NanonisError:
+            logger.exception("the emergency connection fails; trying every port")
+            return stop_controller(self.link.host, self.link.ports)[1]
+
+    def _withdrawn_for_good(self) -> bool:
+        """Whether the feedback is off; False if that cannot be read either."""
+        try:
+            return not self.link.emergency.call("ZCtrl.OnOffGet", timeout=SECONDS)[0]
+        except NanonisError:
+            logger.exception("whether the tip is withdrawn cannot be read")
+            return False
+
+    def reset_alarm(self) -> None:
+        """Allow writing again after an alarm, once you have looked at the instrument."""
+        self.gate.reset()
 
     def stop(self, *, success: bool = False) -> None:
         """Stop every operation under way."""
