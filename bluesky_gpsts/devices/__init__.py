@@ -4,6 +4,7 @@ from bluesky_gpsts.devices.gate import Alarm, Gate, WriteRefused
 from bluesky_gpsts.devices.halt import stop_controller
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError, Limits
 from bluesky_gpsts.devices.stm import NanonisSTM
+from bluesky_gpsts.devices.watchdog import Watchdog
 
 __all__ = [
     "SIMULATOR_LIMITS",
@@ -12,6 +13,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "NanonisSTM",
+    "Watchdog",
     "WriteRefused",
     "stop_controller",
 ]

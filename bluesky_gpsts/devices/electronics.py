@@ -8,6 +8,7 @@ from ophyd import Device
 
 from bluesky_gpsts.devices.background import Operation, poll_until
 from bluesky_gpsts.devices.limits import LimitError
+from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
     ReadOnly,
     SettingSignal,
@@ -42,16 +43,18 @@ class Bias(SettingSignal):
 
     def _write(self, target: float) -> None:
         limits, client = limits_of(self), link_of(self).main
-        (feedback,) = client.call("ZCtrl.OnOffGet")
+        (feedback,) = SETTINGS["feedback"].read(client)
         limits.check_bias(target, feedback=bool(feedback))
-        (start,) = client.call("Bias.Get")
+        if feedback:
+            limits.check_junction(target, SETTINGS["setpoint"].read(client)[0])
+        (start,) = self.group.read(client)
         if feedback and start * target < 0:
             z = self.root.z_controller
             z.switch_feedback(False)
             # The gap of the old bias may be far too small for the new one, as inside a band gap.
             z.lift(_LIFT)
             try:
-                client.call("Bias.Set", target)
+                self.group.write(client, [target])
             except CommandError:
                 # Refused, so the bias is what it was. After any other error nobody knows what it
                 # is, and the feedback stays off.
@@ -61,7 +64,7 @@ class Bias(SettingSignal):
         else:
             steps = max(1, int(-(-abs(target - start) // limits.bias_step)))
             for step in range(1, steps + 1):
-                client.call("Bias.Set", start + (target - start) * step / steps)
+                self.group.write(client, [start + (target - start) * step / steps])
                 if step < steps:
                     time.sleep(abs(target - start) / steps / limits.bias_slew)
         self._confirm(target)
@@ -86,18 +89,24 @@ class Feedback(SettingSignal):
         self._confirm(number)
 
 
+class Setpoint(SettingSignal):
+    """Current that the feedback keeps (A)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(group="setpoint", units="A", precision=15, **kwargs)
+
+    def _refuse(self, values: list[Any]) -> None:
+        limits, client = limits_of(self), link_of(self).main
+        limits.check("a setpoint", values[0], "A", *limits.setpoint)
+        if SETTINGS["feedback"].read(client)[0]:
+            limits.check_junction(SETTINGS["bias"].read(client)[0], values[0])
+
+
 class ZController(Device):
     """Feedback loop and height of the tip."""
 
     feedback = Cpt(Feedback, kind="config")
-    setpoint = Cpt(
-        SettingSignal,
-        group="setpoint",
-        units="A",
-        precision=15,
-        kind="config",
-        check=lambda limits, v: limits.check("a setpoint", v, "A", *limits.setpoint),
-    )
+    setpoint = Cpt(Setpoint, kind="config")
     z = Cpt(ReadOnly, command="ZCtrl.ZPosGet", units="m", precision=12, kind="hinted")
     p_gain = Cpt(
         SettingSignal,
@@ -118,16 +127,18 @@ class ZController(Device):
         Raises
         ------
         LimitError
-            If it is to be switched on at a bias near zero.
+            If it is to be switched on at a bias near zero, or the tip would come too near.
         TimeoutError
             If the controller does not confirm.
         """
         client = link_of(self).main
         if on:
-            limits_of(self).check_bias(client.call("Bias.Get")[0], feedback=True)
-        client.call("ZCtrl.OnOffSet", int(on))
+            (bias,), limits = SETTINGS["bias"].read(client), limits_of(self)
+            limits.check_bias(bias, feedback=True)
+            limits.check_junction(bias, SETTINGS["setpoint"].read(client)[0])
+        SETTINGS["feedback"].write(client, [int(on)])
         poll_until(
-            lambda: bool(client.call("ZCtrl.OnOffGet")[0]) is on,
+            lambda: bool(SETTINGS["feedback"].read(client)[0]) is on,
             _FEEDBACK_TIME,
             Operation(f"switching the feedback {'on' if on else 'off'}"),
         )
@@ -143,17 +154,42 @@ class ZController(Device):
         return bool(height >= highest - _AT_THE_TOP)
 
     def require_tip(self) -> None:
-        """Refuse to measure with a withdrawn tip.
+        """Refuse to measure with a withdrawn tip, or without the controller's own guard.
 
         Raises
         ------
         TipWithdrawn
-            If it is.
+            If it is withdrawn.
+        LimitError
+            If the safe tip has to be on, and is not, or at a current above the limit.
         """
+        limits, client = limits_of(self), link_of(self).main
+        if limits.safe_tip:
+            (on,), threshold = client.call("SafeTip.OnOffGet"), client.call("SafeTip.PropsGet")[2]
+            if not (on and abs(threshold) <= limits.current * 1.000001):
+                raise LimitError(
+                    "measuring is refused: the controller's safe tip must be on, at "
+                    f"{limits.current:g} A or less; it is {'on' if on else 'off'}, at "
+                    f"{threshold:g} A"
+                )
         if self.withdrawn():
             raise TipWithdrawn(
                 "the tip was withdrawn, by the controller's safe tip or by hand; find out why, "
                 "approach again and switch the feedback on"
+            )
+
+    def require_followed(self, what: str) -> None:
+        """Refuse to move a tip that no feedback keeps off the sample, unless it is withdrawn.
+
+        Raises
+        ------
+        LimitError
+            If the feedback is off near the sample.
+        """
+        if not SETTINGS["feedback"].read(link_of(self).main)[0] and not self.withdrawn():
+            raise LimitError(
+                f"{what} is refused while the feedback is off: nothing would keep the tip off the "
+                "sample; switch the feedback on, or withdraw the tip"
             )
 
     def lift(self, distance: float) -> None:
@@ -168,6 +204,8 @@ class ZController(Device):
         (height,) = client.call("ZCtrl.ZPosGet")
         target = min(height + distance, client.call("ZCtrl.LimitsGet")[0])
         client.call("ZCtrl.ZPosSet", target)
+        if client.dry:
+            return
         poll_until(
             lambda: bool(client.call("ZCtrl.ZPosGet")[0] >= target - 0.1 * distance),
             _FEEDBACK_TIME,

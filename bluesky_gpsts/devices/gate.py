@@ -98,8 +98,9 @@ class Gate:
         self.limits = limits
         self.mode: Mode = mode
         self.audit = None if audit is None else Path(audit)
-        self.alarm = ""
+        self.alarm, self.alarm_time = "", 0.0
         self.kept: dict[tuple[Any, ...], list[Any]] = {}
+        self.planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._clock = clock
         self._who = f"{getpass.getuser()}@{socket.gethostname()} ({os.getpid()})"
         self._conditioned: deque[float] = deque()
@@ -114,7 +115,8 @@ class Gate:
         """Refuse all writes from now on; False if they are refused already, for another reason."""
         with self._state:
             first = not self.alarm
-            self.alarm = self.alarm or reason
+            if first:
+                self.alarm, self.alarm_time = reason, time.time()
         self.record("alarm", reason=reason)
         return first
 
@@ -198,7 +200,18 @@ class Gate:
             raise WriteRefused(f"{name} was not sent: this session only reads")
         if name in _CONDITIONING:
             self._check_conditioning(name, values)
+        if name == "Bias.Set":
+            self._check_crossing(float(values[0]))
         return self.mode != "dry_run"
+
+    def _check_crossing(self, target: float) -> None:
+        """Refuse a bias that passes zero with the feedback on, by what was read last."""
+        feedback, bias = self.kept.get(("ZCtrl.OnOffGet",)), self.kept.get(("Bias.Get",))
+        if feedback and feedback[0] and bias and bias[0] * target <= 0:
+            raise WriteRefused(
+                f"a bias of {target:g} V was not written: from {bias[0]:g} V it would pass zero "
+                "with the feedback on"
+            )
 
     @contextmanager
     def writing(self, name: str, values: Sequence[Any]) -> Generator[bool, None, None]:
@@ -272,6 +285,16 @@ class GatedClient(Client):
     def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gate = gate
+
+    @property
+    def dry(self) -> bool:
+        """Whether writes are not sent."""
+        return self.gate.mode == "dry_run"
+
+    @property
+    def planned(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        """Settings as a dry run would have made them; empty otherwise."""
+        return self.gate.planned
 
     def call(self, name: str, *values: Any, timeout: float | None = None) -> tuple[Any, ...]:
         """Send a command, if it may be sent; see `bluesky_gpsts.nanonis.Client.call`.

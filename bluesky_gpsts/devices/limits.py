@@ -2,13 +2,17 @@
 
 import math
 import tomllib
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from bluesky_gpsts.nanonis.files import Frame
 
-__all__ = ["SIMULATOR_LIMITS", "LimitError", "Limits"]
+__all__ = ["SIMULATOR_LIMITS", "LimitError", "Limits", "limits_example"]
+
+
+_DECAY = 11e9
+"""Decay constant (1/m) of the current over a clean metal, work function 4.6 eV."""
 
 
 def _slack(limit: float, direction: int) -> float:
@@ -21,13 +25,19 @@ class LimitError(ValueError):
 
 
 def _toml(value: float) -> str:
-    """A number as TOML and people write it."""
+    """A number or a switch as TOML and people write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value) if isinstance(value, int) else f"{value:.12g}".replace("e-0", "e-")
 
 
 def _check_field(name: str, value: Any, item: "Field[Any]") -> None:
     """Refuse a limit that is no number of its kind, or out of what an instrument can have."""
     unit, least, most = (item.metadata[key] for key in ("unit", "least", "most"))
+    if item.type in (bool, "bool"):
+        if not isinstance(value, bool):
+            raise ValueError(f"limits: {name} must be true or false, not {value!r}")
+        return
     pair = str(item.type).startswith("tuple")
     numbers = list(value) if pair and isinstance(value, tuple | list) else [value]
     kinds = (int,) if item.type in (int, "int") else (int, float)
@@ -80,7 +90,15 @@ class Limits:
     setpoint : (float, float)
         Lowest and highest current setpoint (A).
     current : float
-        Magnitude of the current (A) at which the watchdog withdraws the tip.
+        Magnitude of the current (A) at which the watchdog withdraws the tip, and that a sweep may
+        not be expected to exceed.
+    conductance : float
+        Largest ratio of setpoint and bias (S) with the feedback on, and of what it becomes by an
+        approach before a sweep. It is what keeps the gap open: each on its own a small bias and a
+        large setpoint may be allowed, and together bring the tip to the sample.
+    safe_tip : bool
+        Whether the controller's own safe tip must be on, at or below `current`, before anything is
+        measured.
     p_gain : float
         Largest proportional gain (m) of the feedback.
     z : (float, float)
@@ -124,6 +142,8 @@ class Limits:
     bias_slew: float = _limit("V/s", "fastest bias change", 1e6)
     setpoint: tuple[float, float] = _limit("A", "lowest and highest current setpoint", 1e-6)
     current: float = _limit("A", "current at which the watchdog withdraws the tip", 1e-5)
+    conductance: float = _limit("S", "largest setpoint over bias with feedback on", 1e-5)
+    safe_tip: bool = _limit("", "whether the controller's safe tip must be on", 0.0)
     p_gain: float = _limit("m", "largest proportional gain of the feedback", 1e-6)
     z: tuple[float, float] = _limit("m", "lowest and highest height of the tip", 1e-3, -1e-3)
     position: float = _limit("m", "largest |x| and |y| of tip and frame corners", 1e-3)
@@ -208,7 +228,7 @@ class Limits:
                 text = [*map(_toml, value)] if isinstance(value, tuple) else _toml(value)
                 shown = f"[{', '.join(text)}]" if isinstance(text, list) else text
                 unit, what = item.metadata["unit"], item.metadata["text"]
-                lines.append(f"{item.name} = {shown}  # {unit}, {what}")
+                lines.append(f"{item.name} = {shown}  # {', '.join(filter(None, (unit, what)))}")
         return "\n".join(lines) + "\n"
 
     def check(self, what: str, value: float, unit: str, low: float, high: float) -> float:
@@ -237,6 +257,48 @@ class Limits:
                 "feedback off first"
             )
         return float(bias)
+
+    def check_junction(self, bias: float, setpoint: float, approach: float = 0.0) -> None:
+        """Refuse a bias (V) and a setpoint (A) that together bring the tip too near.
+
+        Parameters
+        ----------
+        bias, setpoint : float
+            What the feedback keeps, in V and A.
+        approach : float
+            Distance (m) by which the tip goes nearer with the loop held.
+        """
+        ratio = setpoint / max(abs(bias), 1e-12)
+        if not ratio * math.exp(2 * _DECAY * approach) <= _slack(self.conductance, 1):
+            nearer = f", approached by {approach * 1e12:.0f} pm" if approach else ""
+            raise LimitError(
+                f"a setpoint of {setpoint:g} A at a bias of {bias:g} V{nearer} is refused: the tip "
+                f"would come too near (this instrument allows {self.conductance:g} S); lower the "
+                "setpoint or raise the bias"
+            )
+
+    def check_end_current(
+        self, bias: float, setpoint: float, ends: tuple[float, float], approach: float
+    ) -> None:
+        """Refuse a sweep whose current (A) would by all likelihood exceed the limit.
+
+        Parameters
+        ----------
+        bias, setpoint : float
+            What the feedback keeps before it is held, in V and A.
+        ends : (float, float)
+            Bias (V) at both ends of the sweep.
+        approach : float
+            Distance (m) by which the tip goes nearer with the loop held.
+        """
+        largest = max(abs(bias), *map(abs, ends)) / max(abs(bias), 1e-12)
+        current = setpoint * largest * math.exp(2 * _DECAY * approach)
+        if not current <= _slack(self.current, 1):
+            raise LimitError(
+                f"the sweep is refused: a setpoint of {setpoint:g} A at {bias:g} V lets expect "
+                f"{current:g} A or more, and this instrument allows {self.current:g} A; lower the "
+                "setpoint, or sweep less far"
+            )
 
     def check_frame(self, frame: Frame, piezo_range: tuple[float, float]) -> Frame:
         """Return a frame whose four corners, turned by its angle, the piezo can reach.
@@ -313,6 +375,9 @@ SIMULATOR_LIMITS = Limits(
     bias_slew=100.0,
     setpoint=(0.5e-12, 2e-9),
     current=5e-9,
+    # Over a semiconductor's band gap the tip is 0.17 nm from the sample then.
+    conductance=1.7e-9,
+    safe_tip=False,
     p_gain=1e-6,
     z=(-195e-9, 195e-9),
     position=100e-6,
@@ -329,3 +394,8 @@ SIMULATOR_LIMITS = Limits(
     motor_steps=0,
 )
 """Limits of the simulated microscope. A real instrument has its own, written down by its owner."""
+
+
+def limits_example() -> str:
+    """Limits file to start from: the simulator's limits, to be replaced by the instrument's."""
+    return replace(SIMULATOR_LIMITS, safe_tip=True).to_toml("")

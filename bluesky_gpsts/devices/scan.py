@@ -72,7 +72,7 @@ class Scan(Device):
 
     def frame(self) -> Frame:
         """Frame as the controller has it (m, degrees)."""
-        return Frame(*(float(value) for value in link_of(self).main.call("Scan.FrameGet")))
+        return Frame(*(float(value) for value in SETTINGS["frame"].read(link_of(self).main)))
 
     def check(self) -> float:
         """Refuse an image that the limits do not allow; returns its duration (s).
@@ -85,13 +85,13 @@ class Scan(Device):
         client, limits = link_of(self).main, limits_of(self)
         reach = client.call("Piezo.RangeGet")
         frame = limits.check_frame(self.frame(), (reach[0], reach[1]))
-        _, _, lines = client.call("Scan.BufferGet")
-        _, _, forward, backward = client.call("Scan.SpeedGet")[:4]
+        _, _, lines = SETTINGS["buffer"].read(client)
+        _, _, forward, backward = SETTINGS["scan_speed"].read(client)[:4]
         for seconds in (forward, backward):
             speed = frame.width / max(seconds, 1e-9)
             limits.check("a scan speed", speed, "m/s", 0.0, limits.scan_speed)
         # The tip goes to the frame's first corner at the speed of its moves.
-        limits.check("a tip speed", client.call("FolMe.SpeedGet")[0], "m/s", 0.0, limits.speed)
+        limits.check("a tip speed", SETTINGS["tip_speed"].read(client)[0], "m/s", 0.0, limits.speed)
         return float(lines * (forward + backward))
 
     def set(self, frame: Frame) -> Status:
@@ -105,7 +105,8 @@ class Scan(Device):
         client = link_of(self).main
         reach = client.call("Piezo.RangeGet")
         limits_of(self).check_frame(frame, (reach[0], reach[1]))
-        client.call("Scan.FrameSet", frame.x, frame.y, frame.width, frame.height, frame.angle)
+        values = (frame.x, frame.y, frame.width, frame.height, frame.angle)
+        SETTINGS["frame"].write(client, values)
         status = Status(obj=self)
         status.set_finished()
         return status
@@ -134,6 +135,7 @@ class Scan(Device):
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
+        self.root.z_controller.require_followed("an image")
         image = Operation("the image")
         self._image = image
         link_of(self).main.call("Scan.Action", 0, 1)
@@ -141,6 +143,11 @@ class Scan(Device):
 
     def _fetch(self, image: Operation, seconds: float) -> None:
         link = link_of(self)
+        if link.main.dry:
+            _, pixels, lines = SETTINGS["buffer"].read(link.main)
+            for signal in (self.forward, self.backward):
+                signal.put(np.zeros((lines, pixels)))
+            return
         height = link.signal(*HEIGHT)
         poll_until(lambda: not link.main.call("Scan.StatusGet")[0], seconds, image)
         image.check()

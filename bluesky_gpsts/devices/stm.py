@@ -188,6 +188,10 @@ class NanonisSTM(Device):
             self._stop_modules()
             client = self.link.main
             write_settings(client, snapshot, RESTORED)
+            # So that the gap only widens before both are what they were.
+            (setpoint,) = SETTINGS["setpoint"].read(client)
+            if snapshot["setpoint"][0] < setpoint:
+                write_settings(client, snapshot, ("setpoint",))
             (bias,) = client.call("Bias.Get")
             wanted = float(snapshot["bias"][0])
             if abs(bias - wanted) > 1e-9:

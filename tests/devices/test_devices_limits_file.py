@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_gpsts.devices import SIMULATOR_LIMITS, LimitError, Limits
+from bluesky_gpsts.devices.limits import limits_example
 
 TEXT = SIMULATOR_LIMITS.to_toml("STM 1")
 NAMES = [item.name for item in fields(Limits)]
@@ -61,6 +62,8 @@ def test_unknown_key(write: Any) -> None:
         ("setpoint", "[true, 1e-9]"),
         ("current", "1e-9"),
         ("current", "inf"),
+        ("safe_tip", "1"),
+        ("conductance", "0"),
         ("smallest_bias", "0"),
         ("p_gain", "3.0"),
         ("speed", "nan"),
@@ -123,6 +126,6 @@ def test_pulses_indentations_and_motor_are_forbidden_unless_written_down() -> No
 
 def test_the_example_is_the_one_that_the_command_prints() -> None:
     example = Path(__file__).parents[2] / "docs" / "limits.toml"
-    assert example.read_text("utf-8") == SIMULATOR_LIMITS.to_toml("")
+    assert example.read_text("utf-8") == limits_example()
     with pytest.raises(ValueError, match="instrument must be the name"):
         Limits.load(example)
