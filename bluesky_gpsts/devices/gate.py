@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Mode = Literal["normal", "read_only", "dry_run"]
 
 _READING = ("Scan.FrameDataGrab",)
-_CONDITIONING = ("Bias.Pulse", "TipShaper.PropsSet", "TipShaper.Start")
+_CONDITIONING = ("Bias.Pulse", "TipShaper.Start")
 # Calibrations, the safe tip's own settings, loading settings and quitting are not among them.
 _WRITING = frozenset(
     {setting.set for setting in SETTINGS.values()}
@@ -42,6 +42,7 @@ _WRITING = frozenset(
         "FolMe.XYPosSet",
         "Piezo.DriftCompSet",
         "Scan.Action",
+        "TipShaper.PropsSet",
         "ZCtrl.ZPosSet",
         *_CONDITIONING,
     }
@@ -104,7 +105,7 @@ class Gate:
         self._clock = clock
         self._who = f"{getpass.getuser()}@{socket.gethostname()} ({os.getpid()})"
         self._conditioned: deque[float] = deque()
-        self._conditioning = 0
+        self._conditioning = self._shaping = 0
         self._flying = 0
         self._state = threading.Condition()
         self._file_lock = threading.Lock()
@@ -141,13 +142,18 @@ class Gate:
         finally:
             self._conditioning -= 1
 
+    @property
+    def may_condition(self) -> bool:
+        """Whether a plan that exists for pulses and the tip shaper is running."""
+        return self._conditioning > 0
+
+    @property
+    def conditions(self) -> bool:
+        """Whether a pulse or an indentation is under way, in which a large current is meant."""
+        return self._shaping > 0
+
     def _check_conditioning(self, name: str, values: Sequence[Any]) -> None:
         limits = self.limits
-        if not self._conditioning:
-            raise WriteRefused(
-                f"{name} is refused: pulses and the tip shaper work only within a plan that "
-                "conditions the tip"
-            )
         if name == "Bias.Pulse":
             _, width, value, _, absolute = values
             known = self.kept.get(("Bias.Get",))
@@ -155,14 +161,15 @@ class Gate:
                 raise WriteRefused("a pulse relative to a bias that is not known is refused")
             base = 0.0 if known is None or absolute == _PULSE_ABSOLUTE else float(known[0])
             limits.check_pulse(base + value, width)
-        elif name == "TipShaper.PropsSet":
-            _, change, bias, lift, _, second_bias, _, height, *_ = values
+        else:
+            known = self.kept.get(("TipShaper.PropsGet",))
+            if known is None:
+                raise WriteRefused("an indentation is refused: how deep has not been read")
+            _, change, bias, lift, _, second_bias, _, height, *_ = known
             limits.check_depth(max(0.0, -lift, -(lift + height)))
-            if change != 2:
-                limits.check("a tip shaper's bias", bias, "V", *limits.bias)
-                limits.check("a tip shaper's bias", second_bias, "V", *limits.bias)
-        if name != "TipShaper.PropsSet":
-            self._count()
+            for volts in (bias, second_bias) if change else ():
+                limits.check("a tip shaper's bias", volts, "V", *limits.bias)
+        self._count()
 
     def _count(self) -> None:
         """Refuse one pulse or indentation more than allowed in an hour."""
@@ -221,6 +228,7 @@ class Gate:
             # Under one lock with `raise_alarm`: what comes after an alarm is seen here.
             send = self._admit_and_tell(name, values)
             self._flying += not emergency
+            self._shaping += name in _CONDITIONING
         try:
             yield send
         except Exception as error:
@@ -229,6 +237,7 @@ class Gate:
         finally:
             with self._state:
                 self._flying -= not emergency
+                self._shaping -= name in _CONDITIONING
                 self._state.notify_all()
         self._remember_write(name, values)
 
@@ -252,8 +261,11 @@ class Gate:
 
     def _remember_write(self, name: str, values: Sequence[Any]) -> None:
         key = self._read_by(name, values)
-        if name.endswith("Set"):
-            self.kept[key] = _plain(values[len(key) - 1 :])
+        # Elsewhere Set counts differently from Get, so that only a reading tells.
+        if name in ("Bias.Set", "ZCtrl.OnOffSet", "ZCtrl.SetpntSet"):
+            self.kept[key] = _plain(values)
+        else:
+            self.kept.pop(key, None)
 
     def remember(self, name: str, arguments: Sequence[Any], values: Sequence[Any]) -> None:
         """Keep what was read, as the old value of a later write."""

@@ -112,6 +112,7 @@ class NanonisSTM(Device):
         self.instrument_limits = limits_for(host, limits)
         self.gate = Gate(self.instrument_limits, mode, audit)
         self.link = Link(host, ports, self.gate)
+        self.halting = SECONDS
         self._snapshot: dict[str, tuple[Any, ...]] | None = None
         super().__init__(name=name, **kwargs)
 
@@ -253,7 +254,7 @@ class NanonisSTM(Device):
         logger.critical("emergency stop: %s", reason)
         troubles = self._halt()
         # A write that was under way when the alarm came may have reached the controller last.
-        if not self.gate.wait_for_writes(SECONDS):
+        if not self.gate.wait_for_writes(self.halting):
             troubles.append("a command was still under way")
         return troubles if self._withdrawn_for_good() else troubles + self._halt()
 
@@ -262,15 +263,15 @@ class NanonisSTM(Device):
         try:
             if not emergency.connected:
                 emergency.connect()
-            return halt(emergency)
+            return halt(emergency, self.halting)
         except NanonisError:
             logger.exception("the emergency connection fails; trying every port")
-            return stop_controller(self.link.host, self.link.ports)[1]
+            return stop_controller(self.link.host, self.link.ports, self.halting)[1]
 
     def _withdrawn_for_good(self) -> bool:
         """Whether the feedback is off; False if that cannot be read either."""
         try:
-            return not self.link.emergency.call("ZCtrl.OnOffGet", timeout=SECONDS)[0]
+            return not self.link.emergency.call("ZCtrl.OnOffGet", timeout=self.halting)[0]
         except NanonisError:
             logger.exception("whether the tip is withdrawn cannot be read")
             return False

@@ -27,7 +27,8 @@ class Watchdog:
     withdrawn, everything stopped, all further writing refused, and `on_alarm` is called.
 
     It is the second line: it looks some thirty times a second, where a tip crashes within a
-    millisecond. The first is the controller's own safe tip.
+    millisecond. The first is the controller's own safe tip. While a pulse or an indentation is
+    under way, current and height may be what they like.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ class Watchdog:
                 return "the tip has been withdrawn, at the controller or by another program"
         else:
             self._withdrawn_before = False
-        reason = self._breach(current, height, status)
+        reason = "" if self.stm.gate.conditions else self._breach(current, height, status)
         self._in_a_row = self._in_a_row + 1 if reason else 0
         return reason if self._in_a_row >= self.breaches else ""
 

@@ -79,6 +79,13 @@ class Veto:
                 f"{msg.command} of {msg.obj.name} is refused because of an alarm: "
                 f"{self.stm.gate.alarm}"
             )
+        # They exist only where a microscope has them.
+        shaping = (getattr(self.stm, "shaper", None), getattr(self.stm, "pulse", None))
+        if msg.command == "trigger" and msg.obj in shaping and not self.stm.gate.may_condition:
+            raise LimitError(
+                f"{msg.obj.name} is refused: pulses and the tip shaper work only within a plan "
+                "that conditions the tip"
+            )
         if msg.command == "set":
             self._set(msg)
         elif msg.command == "trigger":
