@@ -310,7 +310,12 @@ TROUBLES = tuple(_TROUBLES)
 def do(world: World, step: Step) -> list[str]:
     """Let a step happen; returns all that has gone wrong so far."""
     if step.kind in _TROUBLES:
-        _TROUBLES[step.kind](world, step.numbers)
+        try:
+            _TROUBLES[step.kind](world, step.numbers)
+        except NanonisError as error:
+            # A fault that was meant for the session has hit the operator.
+            world.errors.append(f"{step.kind}: {error}")
+            world.operator.connect()
         return world.found
     before = world.state() if step.kind in _RESTORING else None
     try:

@@ -230,6 +230,8 @@ class World:
         self.script.events.clear()
         self.script._waiting.clear()
         self.touched.clear()
+        if not self.operator.connected:
+            self.operator.connect()
         if self.killed:
             self.stm.disconnect()
             self.prepare()

@@ -369,14 +369,13 @@ class Limits:
 SIMULATOR_LIMITS = Limits(
     instrument="simulator",
     bias=(-5.0, 5.0),
-    # Over a semiconductor's band gap the feedback brings the tip within 0.2 nm at this bias.
     smallest_bias=20e-3,
     bias_step=50e-3,
     bias_slew=100.0,
     setpoint=(0.5e-12, 2e-9),
     current=5e-9,
-    # Over a semiconductor's band gap the tip is 0.17 nm from the sample then.
-    conductance=1.7e-9,
+    # Over the band gap of WS2 the tip is 0.17 nm from the sample then; gold would allow far more.
+    conductance=1e-10,
     safe_tip=False,
     p_gain=1e-6,
     z=(-195e-9, 195e-9),

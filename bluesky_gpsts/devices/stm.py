@@ -148,9 +148,11 @@ class NanonisSTM(Device):
             )
         staged: list[Any] = super().stage()
         if self.gate.mode != "read_only":
-            self._snapshot = read_settings(self.link.main)
-            self.spectroscopy.prepare()
-            self.scan.prepare()
+            # A change that an earlier plan began may still be under way.
+            with self.link.writing:
+                self._snapshot = read_settings(self.link.main)
+                self.spectroscopy.prepare()
+                self.scan.prepare()
         return staged
 
     def settings(self) -> list[Signal]:
@@ -187,22 +189,8 @@ class NanonisSTM(Device):
             self.link.recover()
             self.stop(success=True)
             self._stop_modules()
-            client = self.link.main
-            write_settings(client, snapshot, RESTORED)
-            # So that the gap only widens before both are what they were.
-            (setpoint,) = SETTINGS["setpoint"].read(client)
-            if snapshot["setpoint"][0] < setpoint:
-                write_settings(client, snapshot, ("setpoint",))
-            (bias,) = client.call("Bias.Get")
-            wanted = float(snapshot["bias"][0])
-            if abs(bias - wanted) > 1e-9:
-                self.bias.put(wanted)
-            write_settings(client, snapshot, ("setpoint",))
-            feedback = bool(snapshot["feedback"][0])
-            if feedback and self.z_controller.withdrawn():
-                logger.error("the tip was withdrawn meanwhile; the feedback stays off")
-            elif bool(SETTINGS["feedback"].read(client)[0]) != feedback:
-                self.z_controller.switch_feedback(feedback)
+            with self.link.writing:
+                self._restore(snapshot)
         except (NanonisError, TimeoutError, OSError, LimitError) as error:
             logger.exception("the controller cannot be restored; withdrawing the tip")
             self.gate.raise_alarm(f"the controller could not be restored ({error})")
@@ -211,6 +199,25 @@ class NanonisSTM(Device):
         except Alarm:
             # It came meanwhile, and has withdrawn the tip.
             logger.exception("restoring was broken off by an alarm")
+
+    def _restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
+        """Write a snapshot back, feedback last."""
+        client = self.link.main
+        write_settings(client, snapshot, RESTORED)
+        # So that the gap only widens before both are what they were.
+        (setpoint,) = SETTINGS["setpoint"].read(client)
+        if snapshot["setpoint"][0] < setpoint:
+            write_settings(client, snapshot, ("setpoint",))
+        (bias,) = client.call("Bias.Get")
+        wanted = float(snapshot["bias"][0])
+        if abs(bias - wanted) > 1e-9:
+            self.bias.put(wanted)
+        write_settings(client, snapshot, ("setpoint",))
+        feedback = bool(snapshot["feedback"][0])
+        if feedback and self.z_controller.withdrawn():
+            logger.error("the tip was withdrawn meanwhile; the feedback stays off")
+        elif bool(SETTINGS["feedback"].read(client)[0]) != feedback:
+            self.z_controller.switch_feedback(feedback)
 
     def _stop_modules(self) -> None:
         """Stop sweep, scan and move, and confirm that the first two have stopped."""
