@@ -70,7 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure, beside what others do")
     bench.add_argument(
         "name",
-        choices=("acquisition", "classifier", "cube", "decode", "drift", "latency", "map"),
+        choices=(
+            "acquisition",
+            "classifier",
+            "cube",
+            "decode",
+            "drift",
+            "latency",
+            "map",
+            "safety",
+        ),
         help="which benchmark",
     )
     bench.add_argument("--sample", help="for map: a .3ds grid (default: WS2 and Au(111))")

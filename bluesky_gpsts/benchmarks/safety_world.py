@@ -113,6 +113,7 @@ class World:
         self.engine = RunEngine({}) if engine is None else engine
         self.found: list[str] = []
         self.errors: list[str] = []
+        self.tripped, self.conditioned = False, 0
         self._images = 0
         self.documents: list[tuple[str, dict[str, Any]]] = []
         self.killed = False
@@ -147,11 +148,15 @@ class World:
 
     def prepare(self) -> None:
         """What the operator does before anything: safe tip on, sane settings, tip approached."""
+        self.tripped = False
         c, call = self.controller, self.operator.call
         call("BiasSpectr.Stop")
         call("Scan.Action", 1, 0)
         call("FolMe.Stop")
         call("ZCtrl.Withdraw", 1, -1)
+        with c.lock:
+            # A person has looked at what tripped it.
+            c.safe_tip.tripped = self.tripped = False
         call("ZCtrl.SetpntSet", 30e-12)
         call("Bias.Set", 1.2)
         call("ZCtrl.GainSet", 5e-12, 2e-4, 0.0)
@@ -172,6 +177,7 @@ class World:
         # An approach through the whole range takes the loop some seconds of simulated time.
         c.clock.pass_by(30.0)
         call("Bias.Get")
+        self.tripped = False
 
     # ------------------------------------------------------------ doing
 
@@ -283,6 +289,7 @@ class World:
                 self._find(f"a modulation of {c.lockin.amplitude:g} V after {command}")
             if max(map(abs, c.compensation_velocity)) > limits.drift * _SLACK:
                 self._find(f"a drift compensation of {c.compensation_velocity} after {command}")
+            self._inspect_command(command)
             if command == "FolMe.XYPosSet":
                 speed = c.move_speed if c.custom_speed else c.scan_speed()
                 if speed > limits.speed * _SLACK:
@@ -294,6 +301,25 @@ class World:
                 self._inspect_position(command)
                 if c.scan_speed() > limits.scan_speed * _SLACK:
                     self._find(f"an image at {c.scan_speed():g} m/s")
+
+    def _inspect_command(self, command: str) -> None:
+        """What a command that may do harm finds."""
+        c, tip, limits = self.controller, self.controller.tip, self.limits
+        if tip.closed and abs(tip.bias) < limits.smallest_bias / _SLACK:
+            self._find(f"the feedback on at {tip.bias:g} V after {command}")
+        if c.safe_tip.tripped:
+            self.tripped = True
+        if command == "ZCtrl.OnOffSet" and tip.feedback and self.tripped:
+            self._find("the feedback switched on after the safe tip had withdrawn")
+        if command == "BiasSpectr.Start":
+            if c.sweep.z_offset < -limits.approach * _SLACK:
+                self._find(f"a sweep that approaches by {-c.sweep.z_offset:g} m")
+            if self.tripped:
+                self._find("a sweep with a tip that the safe tip had withdrawn")
+        if command in ("Bias.Pulse", "TipShaper.Start"):
+            self.conditioned += 1
+            if self.conditioned > limits.conditioning_per_hour:
+                self._find(f"{command} though no more were allowed")
 
     def _inspect_position(self, command: str) -> None:
         ends = abs(self.controller.tip.path.values[-1]).max()

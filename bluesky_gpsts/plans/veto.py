@@ -30,7 +30,7 @@ class Veto:
 
     def __init__(self, stm: NanonisSTM) -> None:
         self.stm = stm
-        self.limits = stm.instrument_limits
+        self.limits = stm.gate.limits
         self._pending: dict[Any, dict[Any, float]] = {}
         z, scan, sts = stm.z_controller, stm.scan, stm.spectroscopy
         number = self.limits.check

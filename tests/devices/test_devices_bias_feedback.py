@@ -34,10 +34,10 @@ class Watcher:
 @pytest.mark.parametrize("target", [-1.0, -0.02, 0.02, 2.0, -5.0])
 def test_change_of_bias_does_no_harm(bench: Any, target: float) -> None:
     watcher, limits = Watcher(bench), bench.stm.instrument_limits
+    setpoint = bench.controller.tip.setpoint
     if abs(target) < 0.1:
         # At the usual setpoint the tip would come too near.
         bench.stm.z_controller.setpoint.put(1e-12)
-    setpoint = bench.controller.tip.setpoint
     for bias in (target, 1.2):
         bench.stm.bias.put(bias)
         assert bench.stm.bias.get() == pytest.approx(bias, rel=1e-6)
