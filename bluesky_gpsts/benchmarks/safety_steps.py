@@ -286,7 +286,7 @@ def _event(world: World, u: tuple[float, ...]) -> None:
         # what no software on this side can see.
         with c.lock:
             world.touched |= {"bias", "setpoint"}
-            c.tip.set_setpoint(c.bring_up(), c.tip.setpoint / 2)
+            c.tip.set_setpoint(c.bring_up(), min(c.tip.setpoint, max(c.tip.setpoint / 2, 1e-12)))
 
     def off() -> None:
         with c.lock:
@@ -317,7 +317,9 @@ def do(world: World, step: Step) -> list[str]:
             world.errors.append(f"{step.kind}: {error}")
             world.operator.connect()
         return world.found
-    before = world.state() if step.kind in _RESTORING else None
+    # What an earlier step began and did not wait for comes to its end first.
+    with world.stm.link.writing:
+        before = world.state() if step.kind in _RESTORING else None
     try:
         if step.kind in _PLANS:
             world.run(_PLANS[step.kind](world, step.numbers))

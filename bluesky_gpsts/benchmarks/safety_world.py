@@ -114,7 +114,7 @@ class World:
         self.found: list[str] = []
         self.errors: list[str] = []
         self.tripped, self.conditioned = False, 0
-        self._images = 0
+        self._images = self._sweeps = 0
         self.documents: list[tuple[str, dict[str, Any]]] = []
         self.killed = False
         self.touched: set[str] = set()
@@ -220,6 +220,7 @@ class World:
 
     def kill(self) -> None:
         """End the session as if its process were killed: nothing more comes from it."""
+        self.killed = True
         link = self.stm.link
         for client in (link.main, link.data, link.emergency):
             client.close()
@@ -229,7 +230,6 @@ class World:
 
             client.connect = client._exchange = dead  # type: ignore[method-assign]
         self.stm.emergency_stop = dead  # type: ignore[method-assign]
-        self.killed = True
 
     def revive(self) -> None:
         """A person looks after the instrument, where it needs one."""
@@ -307,27 +307,32 @@ class World:
         c, tip, limits = self.controller, self.controller.tip, self.limits
         if tip.closed and abs(tip.bias) < limits.smallest_bias / _SLACK:
             self._find(f"the feedback on at {tip.bias:g} V after {command}")
-        if c.safe_tip.tripped:
-            self.tripped = True
         if command == "ZCtrl.OnOffSet" and tip.feedback and self.tripped:
             self._find("the feedback switched on after the safe tip had withdrawn")
-        if command == "BiasSpectr.Start":
+        # One that the controller has refused is none.
+        if command == "BiasSpectr.Start" and c.sweeps != self._sweeps:
+            self._sweeps = c.sweeps
             if c.sweep.z_offset < -limits.approach * _SLACK:
                 self._find(f"a sweep that approaches by {-c.sweep.z_offset:g} m")
             if self.tripped:
                 self._find("a sweep with a tip that the safe tip had withdrawn")
+        # What trips it within the command itself is known to the next one.
+        self.tripped = self.tripped or c.safe_tip.tripped
         if command in ("Bias.Pulse", "TipShaper.Start"):
             self.conditioned += 1
             if self.conditioned > limits.conditioning_per_hour:
                 self._find(f"{command} though no more were allowed")
 
     def _inspect_position(self, command: str) -> None:
-        ends = abs(self.controller.tip.path.values[-1]).max()
+        ends = abs(self.controller.tip.path.values).max()
         if ends > self.limits.position * _SLACK:
             self._find(f"the tip at {ends:g} m after {command}")
 
     def _inspect_loop(self, command: str) -> None:
         tip = self.controller.tip
+        # An operator who switches it off within the millisecond before is not our doing.
+        if "feedback" in self.touched:
+            return
         if not tip.feedback and tip.lift.values[-1, 0] < tip.z_limits[0] - 1e-9:
             self._find(f"the tip moved blindly by {command}")
 

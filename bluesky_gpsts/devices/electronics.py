@@ -128,6 +128,8 @@ class ZController(Device):
         ------
         LimitError
             If it is to be switched on at a bias near zero, or the tip would come too near.
+        TipWithdrawn
+            If it is to be switched on after a safe-tip event.
         TimeoutError
             If the controller does not confirm.
         """
@@ -136,12 +138,21 @@ class ZController(Device):
             (bias,), limits = SETTINGS["bias"].read(client), limits_of(self)
             limits.check_bias(bias, feedback=True)
             limits.check_junction(bias, SETTINGS["setpoint"].read(client)[0])
+            self._require_no_event()
         SETTINGS["feedback"].write(client, [int(on)])
         poll_until(
             lambda: bool(SETTINGS["feedback"].read(client)[0]) is on,
             _FEEDBACK_TIME,
             Operation(f"switching the feedback {'on' if on else 'off'}"),
         )
+
+    def _require_no_event(self) -> None:
+        """Refuse to switch the feedback on after a safe-tip event, which would acknowledge it."""
+        if link_of(self).main.call("ZCtrl.StatusGet")[0] == _SAFE_TIP_EVENT:
+            raise TipWithdrawn(
+                "the feedback stays off: the controller's safe tip has withdrawn the tip; find "
+                "out why, and switch the feedback on at the controller"
+            )
 
     def withdrawn(self) -> bool:
         """Whether the tip is withdrawn: by the safe tip or by hand, or about to be."""
@@ -163,6 +174,21 @@ class ZController(Device):
         LimitError
             If the safe tip has to be on, and is not, or at a current above the limit.
         """
+        self.require_safe_tip()
+        if self.withdrawn():
+            raise TipWithdrawn(
+                "the tip was withdrawn, by the controller's safe tip or by hand; find out why, "
+                "approach again and switch the feedback on"
+            )
+
+    def require_safe_tip(self) -> None:
+        """Refuse to measure without the controller's own guard, where the limits require it.
+
+        Raises
+        ------
+        LimitError
+            If it is off, or at a current above the limit.
+        """
         limits, client = limits_of(self), link_of(self).main
         if limits.safe_tip:
             (on,), threshold = client.call("SafeTip.OnOffGet"), client.call("SafeTip.PropsGet")[2]
@@ -172,11 +198,6 @@ class ZController(Device):
                     f"{limits.current:g} A or less; it is {'on' if on else 'off'}, at "
                     f"{threshold:g} A"
                 )
-        if self.withdrawn():
-            raise TipWithdrawn(
-                "the tip was withdrawn, by the controller's safe tip or by hand; find out why, "
-                "approach again and switch the feedback on"
-            )
 
     def require_followed(self, what: str) -> None:
         """Refuse to move a tip that no feedback keeps off the sample, unless it is withdrawn.

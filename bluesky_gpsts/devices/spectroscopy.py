@@ -99,13 +99,7 @@ class BiasSpectroscopy(Device):
         averaging, z_offset, initial, slew, settling, integration, ending, control = timing
         _check_z_offset(limits, z_offset)
         _, sweeps, backward, points = SETTINGS["sweep_props"].read(client)[:4]
-        reset, hold = SETTINGS["sweep_advanced"].read(client)[:2]
-        if not (reset and hold):
-            raise LimitError(
-                "the sweep is refused: the controller is set not to hold the feedback during a "
-                "sweep, or not to reset the bias after it; switch 'Z-Controller hold' and 'reset "
-                "bias' on"
-            )
+        self._require_hold()
         (bias,) = SETTINGS["bias"].read(client)
         ramps = (abs(bias - start) + abs(end - bias)) / max(slew, 1e-6)
         passes = max(sweeps, 1) * (2 if backward else 1)
@@ -122,6 +116,16 @@ class BiasSpectroscopy(Device):
                 "from a gap that nobody knows"
             )
         return float(fixed + ramps + passes * points * (settling + integration))
+
+    def _require_hold(self) -> None:
+        """Refuse a sweep in which the feedback would follow the bias through zero."""
+        reset, hold = SETTINGS["sweep_advanced"].read(link_of(self).main)[:2]
+        if not (reset and hold):
+            raise LimitError(
+                "the sweep is refused: the controller is set not to hold the feedback during a "
+                "sweep, or not to reset the bias after it; switch 'Z-Controller hold' and 'reset "
+                "bias' on"
+            )
 
     def prepare(self) -> None:
         """Select the channels and what must hold in every sweep.
@@ -166,6 +170,11 @@ class BiasSpectroscopy(Device):
             return
         names, data, _ = link.data.call("BiasSpectr.Start", 1, "", timeout=seconds)
         operation.check()
+        if len(names) != len(data):
+            raise ProtocolError(
+                f"the sweep came back with {len(data)} of {len(names)} columns; it was broken off "
+                "at the controller"
+            )
         columns = dict(zip(names, np.asarray(data, dtype=float), strict=True))
         bias = next(iter(columns.values()), np.zeros(0))
         points = link.main.call("BiasSpectr.PropsGet")[3]

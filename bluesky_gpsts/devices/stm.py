@@ -14,6 +14,7 @@ from bluesky_gpsts.devices.electronics import (
     LockIn,
     Piezo,
     SafeTip,
+    TipWithdrawn,
     ZController,
 )
 from bluesky_gpsts.devices.gate import Alarm, Gate, Mode
@@ -196,9 +197,9 @@ class NanonisSTM(Device):
             self.gate.raise_alarm(f"the controller could not be restored ({error})")
             self.emergency_withdraw()
             raise
-        except Alarm:
-            # It came meanwhile, and has withdrawn the tip.
-            logger.exception("restoring was broken off by an alarm")
+        except (Alarm, TipWithdrawn):
+            # It came meanwhile, and the tip is withdrawn.
+            logger.exception("restoring was broken off")
 
     def _restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
         """Write a snapshot back, feedback last."""

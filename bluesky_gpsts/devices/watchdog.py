@@ -133,6 +133,15 @@ class Watchdog:
                 self._raise(reason)
             self._closing.wait(self.interval)
 
+    def look_once_more(self) -> None:
+        """Look now, at the end of a run, without waiting for the thread.
+
+        Whatever made a plan fail is then known as an alarm, if it is one.
+        """
+        reason = "" if self.stm.gate.alarm else self.look()
+        if reason:
+            self._stop(reason)
+
     def _read(self) -> tuple[float, float, int]:
         link = self.stm.link
         channels = [link.signal(*_CURRENT), link.signal(*_HEIGHT)]
@@ -149,7 +158,7 @@ class Watchdog:
         try:
             current, height, status = self._read()
         except (NanonisError, OSError, IndexError) as error:
-            return f"the watchdog cannot read the controller: {error}"
+            return self._failed(error)
         if not (math.isfinite(current) and math.isfinite(height)):
             return f"the watchdog read a current of {current} A at a height of {height} m"
         if status == _SAFE_TIP_EVENT:
@@ -163,6 +172,10 @@ class Watchdog:
         self._in_a_row = self._in_a_row + 1 if reason else 0
         return reason if self._in_a_row >= self.breaches else ""
 
+    @staticmethod
+    def _failed(error: Exception) -> str:
+        return f"the watchdog cannot read the controller: {error}"
+
     def _breach(self, current: float, height: float, status: int) -> str:
         limits = self.stm.instrument_limits
         lowest, highest = limits.z
@@ -175,6 +188,11 @@ class Watchdog:
         return ""
 
     def _raise(self, reason: str) -> None:
+        self._stop(reason)
+        if self.on_alarm is not None:
+            self.on_alarm(reason)
+
+    def _stop(self, reason: str) -> None:
         try:
             troubles = self.stm.emergency_stop(reason)
         except NanonisError as error:
@@ -183,5 +201,3 @@ class Watchdog:
         else:
             if troubles:
                 logger.critical("after the alarm: %s", "; ".join(troubles))
-        if self.on_alarm is not None:
-            self.on_alarm(reason)

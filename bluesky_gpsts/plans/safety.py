@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from typing import Any
 
-from bluesky.utils import Msg, ensure_generator
+from bluesky.utils import Msg, RunEngineControlException, ensure_generator
 from ophyd import Component as Cpt
 from ophyd import Device
 
@@ -74,12 +74,13 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
             if msg.command in ("create", "save", "drop"):
                 (open_bundles.add if msg.command == "create" else open_bundles.discard)(msg.run)
             try:
+                if msg.command == "close_run" and watchdog is not None:
+                    watchdog.look_once_more()
                 if msg.command == "close_run" and stm.gate.alarm:
-                    yield from _record(stm, msg.run, msg.run in open_bundles)
+                    response = yield from _close(stm, msg, msg.run in open_bundles)
                     open_bundles.discard(msg.run)
-                    kwargs = {**msg.kwargs, "exit_status": "abort", "reason": stm.gate.alarm}
-                    msg = msg._replace(kwargs=kwargs)
-                response = yield msg
+                else:
+                    response = yield msg
             except GeneratorExit:
                 inner.close()
                 raise
@@ -87,16 +88,37 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
                 error = failure
 
 
-def _record(stm: NanonisSTM, run: Any, bundling: bool) -> Plan:
-    """Write the alarm into an open run."""
-    record = AlarmRecord(name="alarm")
+def _close(stm: NanonisSTM, close: Msg, bundling: bool) -> Plan:
+    """Write the alarm into an open run, and close it.
+
+    The abort that follows the alarm may come in the middle of this, which it must not break off.
+    """
+    record, run = AlarmRecord(name="alarm"), close.run
     record.reason.put(stm.gate.alarm)
     record.time.put(stm.gate.alarm_time)
-    if bundling:
-        yield Msg("drop", None, run=run)
-    yield Msg("create", None, name="alarm", run=run)
-    yield Msg("read", record, run=run)
-    yield Msg("save", None, run=run)
+    kwargs = {**close.kwargs, "exit_status": "abort", "reason": stm.gate.alarm}
+    drop = Msg("drop", None, run=run)
+    event = [
+        Msg("create", None, name="alarm", run=run),
+        Msg("read", record, run=run),
+        Msg("save", None, run=run),
+        close._replace(kwargs=kwargs),
+    ]
+    left = [drop, *event] if bundling else list(event)
+    response: Any = None
+    aborted: RunEngineControlException | None = None
+    while left:
+        msg = left.pop(0)
+        try:
+            response = yield msg
+        except RunEngineControlException as error:
+            aborted = error
+            if msg.command == "read":
+                # It was broken off, and the event would be empty.
+                left = [drop, *event]
+    if aborted is not None:
+        raise aborted
+    return response
 
 
 def guard(stm: NanonisSTM, watchdog: Watchdog | None = None) -> Callable[[Any], Plan]:

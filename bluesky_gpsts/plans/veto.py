@@ -33,12 +33,11 @@ class Veto:
         self.limits = stm.gate.limits
         self._pending: dict[Any, dict[Any, float]] = {}
         z, scan, sts = stm.z_controller, stm.scan, stm.spectroscopy
-        number = self.limits.check
         self._rules: dict[Any, Callable[[Any], Any]] = {
             stm.bias: self._bias,
             z.feedback: self._feedback,
             z.setpoint: self._setpoint,
-            z.p_gain: lambda v: number("a P-gain", v, "m", 0.0, self.limits.p_gain),
+            z.p_gain: self._gain,
             stm.tip: self._move,
             stm.tip.x: lambda v: self._move((v, stm.tip.target()[1])),
             stm.tip.y: lambda v: self._move((stm.tip.target()[0], v)),
@@ -46,10 +45,8 @@ class Veto:
             scan: self._frame,
             sts.start: self.limits.check_bias,
             sts.end: self.limits.check_bias,
-            sts.z_offset: lambda v: number("a z offset", v, "m", -self.limits.approach, math.inf),
-            stm.lock_in.amplitude: lambda v: number(
-                "a modulation", v, "V", 0.0, self.limits.modulation
-            ),
+            sts.z_offset: self._z_offset,
+            stm.lock_in.amplitude: self._modulation,
         }
         parts = (scan.center_x, scan.center_y, scan.width, scan.height, scan.angle)
         for place, part in enumerate(parts):
@@ -135,6 +132,12 @@ class Veto:
                 for setpoint in self._values(self.stm.z_controller.setpoint):
                     self.limits.check_junction(bias, setpoint)
 
+    def _gain(self, value: float) -> None:
+        self.limits.check("a P-gain", value, "m", 0.0, self.limits.p_gain)
+
+    def _modulation(self, value: float) -> None:
+        self.limits.check("a modulation", value, "V", 0.0, self.limits.modulation)
+
     def _speed(self, value: float) -> None:
         self.limits.check("a tip speed", value, "m/s", 1e-12, self.limits.speed)
 
@@ -178,13 +181,16 @@ class Veto:
         self.stm.z_controller.require_tip()
         self._followed("an image")
 
+    def _z_offset(self, value: float) -> None:
+        self.limits.check("a z offset", value, "m", -self.limits.approach, math.inf)
+
     def _sweep(self) -> None:
         sts, z = self.stm.spectroscopy, self.stm.z_controller
         ends = float(sts.start.get()), float(sts.end.get())
         for bias in ends:
             self.limits.check_bias(bias)
         z_offset = float(sts.z_offset.get())
-        self.limits.check("a z offset", z_offset, "m", -self.limits.approach, math.inf)
+        self._z_offset(z_offset)
         z.require_tip()
         approach = max(0.0, -z_offset)
         if any(self._values(z.feedback)):
