@@ -27,6 +27,7 @@ LIMITS = replace(SIMULATOR_LIMITS, instrument="random treatment", safe_tip=True,
 forbidden, so that position is a limit of its own."""
 
 _PATIENCE = 0.15
+_ATTEMPTS = 20
 _SLACK = 1.00001
 
 
@@ -136,9 +137,17 @@ class World:
     def session(self) -> NanonisSTM:
         """Start another session on the microscope."""
         ports = self.simulator.ports
-        stm = NanonisSTM(ports=(ports[0], ports[1], ports[3]), limits=self.limits).connect()
+        stm = NanonisSTM(ports=(ports[0], ports[1], ports[3]), limits=self.limits)
         for client in (stm.link.main, stm.link.data, stm.link.emergency):
             client.timeout = _PATIENCE
+        for attempt in range(_ATTEMPTS):
+            try:
+                stm.connect()
+                break
+            except ConnectFailed:
+                # The port is still busy with what the last session asked for.
+                if attempt == _ATTEMPTS - 1:
+                    raise
         stm.halting = _PATIENCE
         stm.spectroscopy.patience = 2 * _PATIENCE
         self.watchdog = Watchdog(stm, abort_on_alarm(self.engine), patience=_PATIENCE)
