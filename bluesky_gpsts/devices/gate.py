@@ -48,6 +48,8 @@ _WRITING = frozenset(
     }
 )
 _STOPPING = ("BiasSpectr.Stop", "FolMe.Stop", "ZCtrl.Withdraw")
+_WATCHED = ("bias", "setpoint", "feedback", "frame")
+"""Settings, read and written in the same form, that tell when somebody else changes something."""
 _HOUR = 3600.0
 _PULSE_ABSOLUTE = 2
 
@@ -101,6 +103,7 @@ class Gate:
         self.audit = None if audit is None else Path(audit)
         self.alarm, self.alarm_time = "", 0.0
         self.kept: dict[tuple[Any, ...], list[Any]] = {}
+        self.expected: dict[str, list[Any]] = {}
         self.planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._clock = clock
         self._who = f"{getpass.getuser()}@{socket.gethostname()} ({os.getpid()})"
@@ -261,11 +264,18 @@ class Gate:
 
     def _remember_write(self, name: str, values: Sequence[Any]) -> None:
         key = self._read_by(name, values)
+        for setting in self.expected:
+            if SETTINGS[setting].set == name:
+                self.expected[setting] = _plain(values)
         # Elsewhere Set counts differently from Get, so that only a reading tells.
         if name in ("Bias.Set", "ZCtrl.OnOffSet", "ZCtrl.SetpntSet"):
             self.kept[key] = _plain(values)
         else:
             self.kept.pop(key, None)
+
+    def expect(self, settings: dict[str, Sequence[Any]]) -> None:
+        """Keep settings that only this session may change from now on; none to end it."""
+        self.expected = {name: _plain(settings[name]) for name in _WATCHED if name in settings}
 
     def remember(self, name: str, arguments: Sequence[Any], values: Sequence[Any]) -> None:
         """Keep what was read, as the old value of a later write."""

@@ -135,6 +135,7 @@ class Scan(Device):
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
+        self.root.require_unchanged()
         self.root.z_controller.require_followed("an image")
         image = Operation("the image")
         self._image = image

@@ -157,6 +157,7 @@ class BiasSpectroscopy(Device):
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
+        self.root.require_unchanged()
         self.duration.put(seconds)
         operation = Operation("bias spectroscopy")
         self._operation = operation

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
 
@@ -39,6 +40,10 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class SettingsChanged(LimitError):
+    """Somebody else has changed a setting while a plan runs."""
 
 
 def limits_for(host: str, limits: Limits | None) -> Limits:
@@ -152,6 +157,7 @@ class NanonisSTM(Device):
             # A change that an earlier plan began may still be under way.
             with self.link.writing:
                 self._snapshot = read_settings(self.link.main)
+                self.gate.expect(dict(self._snapshot))
                 self.spectroscopy.prepare()
                 self.scan.prepare()
         return staged
@@ -165,9 +171,29 @@ class NanonisSTM(Device):
         """Put the settings back as they were at staging."""
         unstaged: list[Any] = super().unstage()
         snapshot, self._snapshot = self._snapshot, None
+        self.gate.expect({})
         if snapshot is not None:
             self.restore(snapshot)
         return unstaged
+
+    def require_unchanged(self) -> None:
+        """Refuse to go on where somebody else has changed bias, setpoint, feedback or frame.
+
+        What counts is what they were at staging, or as this session has set them since.
+
+        Raises
+        ------
+        SettingsChanged
+            If one of them is something else.
+        """
+        for name, expected in self.gate.expected.items():
+            found = SETTINGS[name].read(self.link.main)
+            if not np.allclose(found, expected, rtol=1e-5, atol=1e-15):
+                was, now = (", ".join(f"{value:g}" for value in v) for v in (expected, found))
+                raise SettingsChanged(
+                    f"the {name} was {was} and is {now}: somebody has changed it at the "
+                    "controller; the plan does not go on, for its data would not be what it says"
+                )
 
     def restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
         """Bring the controller back to a snapshot: modules stopped, settings, bias, feedback last.

@@ -130,6 +130,7 @@ class TipPosition(Device):
         limits: Limits = limits_of(self)
         link = link_of(self)
         self.root.z_controller.require_followed("a move of the tip")
+        self.root.require_unchanged()
         dx, dy = self._offset()
         goal = np.array([x + dx, y + dy])
         speed, _ = SETTINGS["tip_speed"].read(link.main)

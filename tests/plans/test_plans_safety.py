@@ -169,3 +169,34 @@ def test_limits_of_the_gate_are_its_own(engine: RunEngine, bench: Any) -> None:
     engine.preprocessors.append(guard(bench.stm))
     with pytest.raises(LimitError, match="allows -5 to 5 V"):
         engine(bps.mv(bench.stm.bias, 7.0))
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("Bias.Set", 1.0), "bias"),
+        (("ZCtrl.SetpntSet", 2e-11), "setpoint"),
+        (("Scan.FrameSet", 1e-9, 0.0, 8e-9, 8e-9, 0.0), "frame"),
+    ],
+)
+def test_operator_who_changes_something_in_the_middle_of_a_run(
+    watched: RunEngine,
+    documents: Any,
+    bench: Any,
+    small: dict[str, Any],
+    command: tuple[Any, ...],
+    name: str,
+) -> None:
+    original = bench.state()
+
+    def change(kind: str, document: dict[str, Any]) -> None:
+        if kind == "event" and document["data"].get("primary_seq_num") == 2:
+            bench.client.call(*command)
+
+    watched.subscribe(change)
+    with pytest.raises(LimitError, match=f"the {name} was .* somebody has changed it"):
+        watched(gp_sts(bench.stm, **small))
+    (stop,) = documents.of("stop")
+    assert stop["exit_status"] == "fail" and f"the {name} was" in stop["reason"]
+    assert len(documents.events("primary")) == 2
+    assert bench.state() == original, "and all is put back"

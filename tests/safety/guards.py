@@ -1,14 +1,9 @@
-"""Every guard, how it is taken away, and a treatment that does harm without it.
-
-The first table is of the devices and what stands behind them. In the second the devices know no
-limits, so that the guard before the RunEngine stands alone.
-"""
+"""Guards of the devices and what stands behind them, and treatments that do harm without them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import bluesky.plan_stubs as bps
 import numpy as np
 
 from bluesky_gpsts.benchmarks.safety_steps import EXPECTED
@@ -18,7 +13,6 @@ from bluesky_gpsts.devices.electronics import ZController
 from bluesky_gpsts.devices.gate import Gate
 from bluesky_gpsts.devices.spectroscopy import BiasSpectroscopy
 from bluesky_gpsts.nanonis.files import Frame
-from bluesky_gpsts.plans.veto import Veto
 from bluesky_gpsts.simulator import Fault
 
 Treatment = Callable[[World], Any]
@@ -204,6 +198,11 @@ def trip(world: World) -> None:
     world.simulator.trip_safe_tip()
 
 
+def at_rest(world: World) -> None:
+    """The tip comes to the end of its way."""
+    world.controller.clock.pass_by(10.0)
+
+
 def overcurrent(world: World) -> None:
     """The loop is off, and the operator raises the bias until the current is large."""
     call = world.operator.call
@@ -232,6 +231,17 @@ def dry_run(world: World) -> None:
     attempt(lambda: world.stm.bias.put(1.0))
     attempt(lambda: world.stm.tip.set((4e-9, 0.0)).wait(timeout=5))
     world.judge({"bias": 1.2})
+
+
+def operator_in_a_run(world: World) -> None:
+    """A sweep of a run, at a bias that the operator has changed."""
+    world.stm.stage()
+    world.operator.call("Bias.Set", 0.9)
+    taken = world.controller.sweeps
+    sweep(world)
+    if world.controller.sweeps > taken:
+        world.found.append("a sweep at a bias that the run knows nothing of")
+    world.stm.unstage()
 
 
 SMALL_CURRENT = put("z_controller.setpoint", 6e-13)
@@ -378,7 +388,11 @@ GUARDS = [
             sweep,
         ),
     ),
-    Guard("a sweep with a withdrawn tip", without(ZController, "require_tip"), then(trip, sweep)),
+    Guard(
+        "a sweep with a withdrawn tip",
+        without(ZController, "require_tip"),
+        then(trip, at_rest, sweep),
+    ),
     Guard(
         "feedback switched on after the safe tip",
         both(without(ZController, "withdrawn", False), without(ZController, "_require_no_event")),
@@ -395,6 +409,11 @@ GUARDS = [
         "an emergency stop that stops",
         lambda patch: patch.setattr("bluesky_gpsts.devices.stm.halt", lambda *a: []),
         lambda world: [world.stm.emergency_stop("a test"), must_withdraw(world)],
+    ),
+    Guard(
+        "an operator who changes something",
+        without(NanonisSTM, "require_unchanged"),
+        operator_in_a_run,
     ),
     Guard("a large current", without(Watchdog, "_breach", ""), overcurrent, limits=NO_SAFE_TIP),
     Guard(
@@ -416,126 +435,4 @@ GUARDS = [
     ),
     Guard("writing in a session that reads", everything_allowed, read_only),
     Guard("writing in a dry run", everything_allowed, dry_run),
-]
-
-
-# ---------------------------------------------------------------- the guard before the RunEngine
-
-
-class Lawless(Limits):
-    """Limits that allow everything, for devices without a check."""
-
-    def check(self, what: str, value: float, *rest: Any) -> float:
-        return float(value)
-
-    def check_bias(self, bias: float, feedback: bool = False) -> float:
-        return float(bias)
-
-    def check_junction(self, *a: Any, **k: Any) -> None:
-        return None
-
-    check_end_current = check_position = check_junction  # type: ignore[assignment]
-
-    def check_frame(self, frame: Frame, piezo_range: Any) -> Frame:
-        return frame
-
-
-def plan(*messages: Callable[[World], Any]) -> Treatment:
-    """A plan of settings, moves and triggers, each waited for."""
-
-    def treat(world: World) -> None:
-        def whole() -> Any:
-            for message in messages:
-                yield from message(world)
-
-        attempt(lambda: world.run(whole()))
-
-    return treat
-
-
-def mv(path: str, value: Any) -> Callable[[World], Any]:
-    def message(world: World) -> Any:
-        signal: Any = world.stm
-        for part in path.split("."):
-            signal = getattr(signal, part)
-        return bps.mv(signal, value)
-
-    return message
-
-
-def trigger(path: str) -> Callable[[World], Any]:
-    return lambda world: bps.trigger(getattr(world.stm, path), wait=True)
-
-
-def together(world: World) -> Any:
-    """Feedback switched on while the bias, which is still to change, is on its way to zero."""
-    z = world.stm.z_controller
-    yield from bps.abs_set(world.stm.bias, 0.03, group="both")
-    yield from bps.abs_set(z.feedback, 1, group="both")
-    yield from bps.wait("both")
-
-
-VETOES = [
-    Guard("bias", without(Veto, "_bias"), plan(mv("bias", 5.5))),
-    Guard("bias and setpoint", without(Veto, "_bias"), then(clean, plan(mv("bias", 0.03)))),
-    Guard(
-        "setpoint",
-        without(Veto, "_setpoint"),
-        plan(mv("z_controller.feedback", 0), mv("z_controller.setpoint", 9e-9)),
-    ),
-    Guard(
-        "feedback",
-        without(Veto, "_feedback"),
-        then(
-            clean,
-            plan(mv("z_controller.feedback", 0), mv("bias", 0.03), mv("z_controller.feedback", 1)),
-            lambda world: world.controller.clock.pass_by(1.0),
-        ),
-    ),
-    Guard(
-        "settings that are not waited for",
-        without(Veto, "_feedback"),
-        then(
-            clean,
-            plan(mv("z_controller.feedback", 0), together),
-            lambda world: world.controller.clock.pass_by(1.0),
-        ),
-    ),
-    Guard("gain", without(Veto, "_gain"), plan(mv("z_controller.p_gain", 1e-3))),
-    Guard("modulation", without(Veto, "_modulation"), plan(mv("lock_in.amplitude", 0.09))),
-    Guard("speed", without(Veto, "_speed"), plan(mv("tip.speed", 1e-6), mv("tip", (2e-9, 0.0)))),
-    Guard(
-        "speed of the operator",
-        without(Veto, "_speed"),
-        then(operator("FolMe.SpeedSet", 1e-6, 1), plan(mv("tip", (2e-9, 0.0)))),
-    ),
-    Guard("place", without(Veto, "_move"), plan(mv("tip", (3e-7, 0.0)))),
-    Guard(
-        "move without feedback",
-        without(Veto, "_followed"),
-        plan(mv("z_controller.feedback", 0), mv("tip", (2e-9, 0.0))),
-    ),
-    Guard(
-        "frame",
-        without(Veto, "_frame"),
-        plan(
-            mv("scan.center_x", 1.9e-7),
-            mv("scan.width", 8e-8),
-            mv("scan.line_time", 1.0),
-            trigger("scan"),
-        ),
-    ),
-    Guard(
-        "image",
-        without(Veto, "_image"),
-        then(operator("Scan.SpeedSet", 0.0, 0.0, 5e-4, 5e-4, 2, 1.0), plan(trigger("scan"))),
-    ),
-    Guard(
-        "sweep",
-        without(Veto, "_sweep"),
-        then(
-            operator("BiasSpectr.TimingSet", 0.01, -1e-9, 1e-3, 100.0, 5e-4, 1e-3, 1e-3, 0.01),
-            plan(trigger("spectroscopy")),
-        ),
-    ),
 ]

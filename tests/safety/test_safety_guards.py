@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from bluesky import RunEngine
-from guards import GUARDS, VETOES, Guard, Lawless
+from guards import GUARDS, Guard
+from vetoes import VETOES, Lawless
 
 from bluesky_gpsts.benchmarks.safety_world import World
 from bluesky_gpsts.devices import electronics
