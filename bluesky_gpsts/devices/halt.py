@@ -4,10 +4,11 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 
 from bluesky_gpsts.nanonis import Client, CommandError, ConnectFailed, NanonisError
 
-__all__ = ["SECONDS", "halt", "stop_controller"]
+__all__ = ["SECONDS", "halt", "stop_controller", "withdraw"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,30 @@ def halt(client: Client, seconds: float = SECONDS) -> list[str]:
     return troubles + [f"{name} says that it goes on" for name in going]
 
 
+def withdraw(client: Client, seconds: float = SECONDS) -> list[str]:
+    """Withdraw the tip and write nothing else, for a controller whose state nobody knows.
+
+    Parameters
+    ----------
+    client : Client
+        An open connection that nobody waits on.
+    seconds : float
+        Longest wait (s) for the answer.
+
+    Returns
+    -------
+    list of str
+        Empty.
+
+    Raises
+    ------
+    NanonisError
+        If it is refused or the connection breaks.
+    """
+    client.call("ZCtrl.Withdraw", 0, -1, timeout=seconds)
+    return []
+
+
 def _still(client: Client, name: str, seconds: float) -> bool:
     try:
         return bool(client.call(name, timeout=seconds)[0])
@@ -72,7 +97,10 @@ def _still(client: Client, name: str, seconds: float) -> bool:
 
 
 def stop_controller(
-    host: str, ports: tuple[int, ...], seconds: float = SECONDS
+    host: str,
+    ports: tuple[int, ...],
+    seconds: float = SECONDS,
+    action: Callable[[Client, float], list[str]] = halt,
 ) -> tuple[int, list[str]]:
     """Stop everything over whichever port answers first; the others may be in use.
 
@@ -84,6 +112,8 @@ def stop_controller(
         Ports to try, all at once.
     seconds : float
         Longest wait (s) for a port, and for each answer.
+    action : callable
+        `halt` or `withdraw`.
 
     Returns
     -------
@@ -100,7 +130,7 @@ def stop_controller(
     def attempt(port: int) -> None:
         try:
             with Client(host, port, timeout=seconds) as client:
-                results.put((port, halt(client, seconds)))
+                results.put((port, action(client, seconds)))
         except NanonisError as error:
             results.put((port, error))
 

@@ -19,7 +19,7 @@ from bluesky_gpsts.devices.electronics import (
     ZController,
 )
 from bluesky_gpsts.devices.gate import Alarm, Gate, Mode
-from bluesky_gpsts.devices.halt import SECONDS, halt, stop_controller
+from bluesky_gpsts.devices.halt import SECONDS, halt, stop_controller, withdraw
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError, Limits
 from bluesky_gpsts.devices.link import Link
 from bluesky_gpsts.devices.scan import Scan
@@ -258,10 +258,20 @@ class NanonisSTM(Device):
             raise TimeoutError("the controller goes on scanning or sweeping after being stopped")
 
     def emergency_withdraw(self) -> None:
-        """Withdraw the tip over the connection kept free for this, opening it anew if needed."""
-        if not self.link.emergency.connected:
-            self.link.emergency.connect()
-        self.z_controller.withdraw()
+        """Withdraw the tip over the connection kept for this, or over any port that answers.
+
+        Raises
+        ------
+        ConnectFailed
+            If the controller cannot be reached at all.
+        """
+        try:
+            if not self.link.emergency.connected:
+                self.link.emergency.connect()
+            self.z_controller.withdraw()
+        except NanonisError:
+            logger.exception("the emergency connection fails; trying every port")
+            stop_controller(self.link.host, self.link.ports, self.halting, withdraw)
 
     def emergency_stop(self, reason: str = "stopped by hand") -> list[str]:
         """Withdraw the tip, stop everything, and write nothing more until `reset_alarm`.
