@@ -67,6 +67,14 @@ def is_emergency(name: str, values: Sequence[Any]) -> bool:
     return name in _STOPPING or (name == "Scan.Action" and bool(values) and values[0] == 1)
 
 
+def _user() -> str:
+    """Name of the user; containers may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
+
+
 def _plain(values: Sequence[Any]) -> list[Any]:
     """Values as JSON has them."""
     return [
@@ -106,7 +114,7 @@ class Gate:
         self.expected: dict[str, list[Any]] = {}
         self.planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._clock = clock
-        self._who = f"{getpass.getuser()}@{socket.gethostname()} ({os.getpid()})"
+        self._who = f"{_user()}@{socket.gethostname()} ({os.getpid()})"
         self._conditioned: deque[float] = deque()
         self._conditioning = self._shaping = 0
         self._flying = 0

@@ -185,7 +185,11 @@ class NanonisSTM(Device):
         ------
         SettingsChanged
             If one of them is something else.
+        TipWithdrawn
+            If the tip has been withdrawn.
         """
+        if self.gate.expected.get("feedback", [0])[0]:
+            self.z_controller.require_tip()
         for name, expected in self.gate.expected.items():
             found = SETTINGS[name].read(self.link.main)
             if not np.allclose(found, expected, rtol=1e-5, atol=1e-15):
