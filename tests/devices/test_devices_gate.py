@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bluesky_gpsts.devices import SIMULATOR_LIMITS, Alarm, Gate, LimitError, NanonisSTM
+from bluesky_gpsts.devices.electronics import TipWithdrawn
 from bluesky_gpsts.nanonis import CommandTimeout
 from bluesky_gpsts.simulator import Fault
 
@@ -146,7 +147,7 @@ def test_alarm_forbids_writing_until_a_person_has_looked(bench: Any) -> None:
         lambda: stm.z_controller.feedback.put(1),
         lambda: stm.tip.set((1e-9, 0.0)),
     ):
-        with pytest.raises((Alarm, LimitError)):
+        with pytest.raises((Alarm, LimitError, TipWithdrawn)):
             action()
     stm.unstage()
     assert bench.server.writes == [], "and nothing is restored"
