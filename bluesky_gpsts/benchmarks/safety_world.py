@@ -114,7 +114,7 @@ class World:
         self.engine = RunEngine({}) if engine is None else engine
         self.found: list[str] = []
         self.errors: list[str] = []
-        self.tripped, self.conditioned = False, 0
+        self.tripped, self.told, self.conditioned = False, False, 0
         self._images = self._sweeps = 0
         self.documents: list[tuple[str, dict[str, Any]]] = []
         self.killed = False
@@ -323,8 +323,10 @@ class World:
             self._sweeps = c.sweeps
             if c.sweep.z_offset < -limits.approach * _SLACK:
                 self._find(f"a sweep that approaches by {-c.sweep.z_offset:g} m")
-            if self.tripped:
+            if self.told:
                 self._find("a sweep with a tip that the safe tip had withdrawn")
+        # Between the last reading and the start of a sweep it may trip: nobody can know.
+        self.told = self.tripped and (self.told or command == "ZCtrl.StatusGet")
         # What trips it within the command itself is known to the next one.
         self.tripped = self.tripped or c.safe_tip.tripped
         if command in ("Bias.Pulse", "TipShaper.Start"):
