@@ -93,6 +93,8 @@ class World:
         A RunEngine to be used again.
     limits : Limits
         Limits of the session.
+    patience : float
+        Wall-clock seconds that the session waits for an answer.
     """
 
     def __init__(
@@ -101,8 +103,9 @@ class World:
         seed: int = 0,
         engine: RunEngine | None = None,
         limits: Limits = LIMITS,
+        patience: float = _PATIENCE,
     ) -> None:
-        self.limits = limits
+        self.limits, self.patience = limits, patience
         self.stack = ExitStack()
         self.simulator = self.stack.enter_context(Simulator(sample, seed=seed, time_scale=0.0))
         self.controller = self.simulator.controller
@@ -139,7 +142,7 @@ class World:
         ports = self.simulator.ports
         stm = NanonisSTM(ports=(ports[0], ports[1], ports[3]), limits=self.limits)
         for client in (stm.link.main, stm.link.data, stm.link.emergency):
-            client.timeout = _PATIENCE
+            client.timeout = self.patience
         for attempt in range(_ATTEMPTS):
             try:
                 stm.connect()
@@ -148,9 +151,9 @@ class World:
                 # The port is still busy with what the last session asked for.
                 if attempt == _ATTEMPTS - 1:
                     raise
-        stm.halting = _PATIENCE
-        stm.spectroscopy.patience = 2 * _PATIENCE
-        self.watchdog = Watchdog(stm, abort_on_alarm(self.engine), patience=_PATIENCE)
+        stm.halting = self.patience
+        stm.spectroscopy.patience = 2 * self.patience
+        self.watchdog = Watchdog(stm, abort_on_alarm(self.engine), patience=self.patience)
         self.watchdog.prepare()
         self.killed = False
         return stm
@@ -326,7 +329,8 @@ class World:
             if self.told:
                 self._find("a sweep with a tip that the safe tip had withdrawn")
         # Between the last reading and the start of a sweep it may trip: nobody can know.
-        self.told = self.tripped and (self.told or command == "ZCtrl.StatusGet")
+        known = self.tripped or c.safe_tip.tripped
+        self.told = known and (self.told or command == "ZCtrl.StatusGet")
         # What trips it within the command itself is known to the next one.
         self.tripped = self.tripped or c.safe_tip.tripped
         if command in ("Bias.Pulse", "TipShaper.Start"):

@@ -198,6 +198,11 @@ def trip(world: World) -> None:
     world.simulator.trip_safe_tip()
 
 
+def told(world: World) -> None:
+    """The session reads of what has happened."""
+    world.stm.z_controller.status.get()
+
+
 def at_rest(world: World) -> None:
     """The tip comes to the end of its way."""
     world.controller.clock.pass_by(10.0)
@@ -391,7 +396,7 @@ GUARDS = [
     Guard(
         "a sweep with a withdrawn tip",
         without(ZController, "require_tip"),
-        then(trip, at_rest, sweep),
+        then(trip, at_rest, told, sweep),
     ),
     Guard(
         "feedback switched on after the safe tip",

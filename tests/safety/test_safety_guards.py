@@ -15,7 +15,7 @@ from bluesky_gpsts.devices.electronics import ZController
 
 def harm(guard: Guard, samples: dict[str, Any], engine: RunEngine, lawless: bool) -> list[str]:
     """What has gone wrong after the treatment."""
-    with World(samples[guard.sample], 0, engine, guard.limits) as world:
+    with World(samples[guard.sample], 0, engine, guard.limits, patience=2.0) as world:
         if lawless:
             known = {f.name: getattr(guard.limits, f.name) for f in fields(guard.limits)}
             world.stm.instrument_limits = Lawless(**known)
