@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bluesky_gpsts import __version__, cli_models
+from bluesky_gpsts import __version__, cli_models, cli_safety
 from bluesky_gpsts.cli_output import check_output, number, whole, write_json
 
 __all__ = ["main"]
@@ -21,6 +21,7 @@ BENCHMARKS = (
     "drift-map",
     "latency",
     "map",
+    "safety",
 )
 
 
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
     bench.add_argument("--json", type=Path, help="write the table to this file")
     cli_models.add_commands(commands)
+    cli_safety.add_commands(commands)
     return parser
 
 
@@ -299,6 +301,7 @@ _COMMANDS = {
     "report": _report,
     "bench": _bench,
     **cli_models.COMMANDS,
+    **cli_safety.COMMANDS,
 }
 
 

@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
     from bluesky import RunEngine
 
     from bluesky_gpsts.catalog import Catalog
     from bluesky_gpsts.devices import Limits, NanonisSTM
+    from bluesky_gpsts.devices.gate import Mode
 
 __all__ = ["Session", "start", "start_from_environment"]
 
@@ -35,7 +36,7 @@ class Session:
     catalog : Catalog
         The catalog, open.
     description : str
-        Three lines that say what is there.
+        Lines that say what is there.
     """
 
     RE: "RunEngine"
@@ -64,7 +65,8 @@ def start(
     *,
     host: str | None = None,
     ports: tuple[int, ...] = (6501, 6502, 6503, 6504),
-    limits: "Limits | None" = None,
+    limits: "Limits | str | Path | None" = None,
+    mode: "Mode" = "normal",
     sample: str = "ws2",
     seed: int = 0,
     time_scale: float = FAST,
@@ -81,8 +83,12 @@ def start(
         Computer of the controller; None starts a simulator in a process of its own.
     ports : tuple of int
         Ports of the controller.
-    limits : Limits, optional
-        What the instrument may be told to do; required for a host that is not loopback.
+    limits : Limits, str or Path, optional
+        What the instrument may be told to do, or the TOML file that says so; required for a host
+        that is not loopback. ``gpsts limits`` prints a file to start from.
+    mode : {"normal", "read_only", "dry_run"}
+        "read_only" refuses everything that would change something; "dry_run" checks it, enters it
+        in the audit log, and does not send it.
     sample, seed, time_scale
         For the simulator: what it holds, its seed, wall-clock seconds per simulated second.
     catalog : str or Path, optional
@@ -102,8 +108,13 @@ def start(
     from bluesky import RunEngine
 
     from bluesky_gpsts.catalog import open_catalog
-    from bluesky_gpsts.devices import NanonisSTM
+    from bluesky_gpsts.devices import Limits, NanonisSTM, Watchdog
+    from bluesky_gpsts.devices.stm import limits_for
+    from bluesky_gpsts.plans.safety import abort_on_alarm, guard
 
+    # Before anything is started.
+    known = Limits.load(limits) if isinstance(limits, str | Path) else limits
+    known = limits_for(host or "127.0.0.1", known)
     with ExitStack() as started:
         tell("Starting the catalog")
         opened = started.enter_context(open_catalog(catalog))
@@ -117,9 +128,13 @@ def start(
             what = f"simulated, sample {Path(sample).name}, seed {seed}, time scale {time_scale:g}"
         else:
             address, what = host, f"at {host}"
-        stm = NanonisSTM(host=address, ports=ports, limits=limits).connect()
+        stm = NanonisSTM(
+            host=address, ports=ports, limits=known, mode=mode, audit=_audit_log(opened)
+        ).connect()
         started.callback(stm.disconnect)
         engine = RunEngine()
+        watchdog = started.enter_context(Watchdog(stm, abort_on_alarm(engine)))
+        engine.preprocessors.append(guard(stm, watchdog))
         engine.md["versions"] = {**engine.md.get("versions", {}), **_versions()}
         engine.md["sample"] = Path(sample).name if host is None else ""
         if host is None:
@@ -144,6 +159,7 @@ def start(
             f"stm      the microscope ({what})",
             f"catalog  the runs in {opened.path}; catalog[-1] is the latest",
             "RE       the RunEngine: RE(survey(stm)), RE(gp_sts(stm))",
+            f"stop     gpsts stop --host {address} --ports {','.join(map(str, ports))}, anywhere",
         ]
     )
     return Session(engine, stm, opened, description, stack)
@@ -152,19 +168,22 @@ def start(
 def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
     """Start a session as the environment says.
 
-    Variables: ``GPSTS_HOST`` and ``GPSTS_PORTS`` (comma-separated) for a controller that runs on
-    this computer, else ``GPSTS_SAMPLE``, ``GPSTS_SEED`` and ``GPSTS_TIME_SCALE`` for the
-    simulator; ``BLUESKY_GPSTS_CATALOG`` for the catalog's directory.
+    Variables: ``GPSTS_HOST``, ``GPSTS_PORTS`` (comma-separated) and ``GPSTS_LIMITS`` (the
+    instrument's TOML file) for a controller, and ``GPSTS_MODE`` to read only; else
+    ``GPSTS_SAMPLE``, ``GPSTS_SEED`` and ``GPSTS_TIME_SCALE`` for the simulator;
+    ``BLUESKY_GPSTS_CATALOG`` for the catalog's directory.
 
     Raises
     ------
     ValueError
-        If a number is malformed.
+        If a number, the mode or the file of limits is malformed.
     """
     environment = os.environ
     ports = environment.get("GPSTS_PORTS", "6501,6502,6503,6504")
     return start(
         host=environment.get("GPSTS_HOST"),
+        limits=environment.get("GPSTS_LIMITS"),
+        mode=cast("Mode", environment.get("GPSTS_MODE", "normal")),
         ports=tuple(int(port) for port in ports.split(",")),
         sample=environment.get("GPSTS_SAMPLE", "ws2"),
         seed=int(environment.get("GPSTS_SEED", "0")),
@@ -173,6 +192,12 @@ def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
         live=live,
         tell=lambda text: print(f"{text} ..."),
     )
+
+
+def _audit_log(catalog: "Catalog") -> Path:
+    """File for the log of every write: beside the catalog's journal, or the user's own."""
+    folder = Path(catalog.path)
+    return folder / "audit.jsonl"
 
 
 def _versions() -> dict[str, Any]:

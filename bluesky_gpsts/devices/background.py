@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 POLL = 0.01
 """Seconds between two looks at an operation that is under way."""
 
-_STOPPING = 5.0
+STOPPING = 5.0
 
 
 class Interrupted(Exception):
@@ -71,10 +71,10 @@ class Operation:
         """
         self.expected = expected
         self.stopped.set()
-        deadline = time.monotonic() + _STOPPING
+        deadline = time.monotonic() + STOPPING
         while not self.ended.is_set():
             if time.monotonic() > deadline:
-                logger.error("%s goes on %g s after being stopped", self.what, _STOPPING)
+                logger.error("%s goes on %g s after being stopped", self.what, STOPPING)
                 return
             command()
             self.ended.wait(POLL)

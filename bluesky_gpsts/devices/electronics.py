@@ -23,10 +23,7 @@ __all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "TipWithdrawn", "ZCo
 
 _FEEDBACK_TIME = 10.0
 _LIFT = 1e-9
-# A slip of magnitude, metres for picometres, makes the feedback ram the tip into the sample.
-_LARGEST_GAIN = 1e-6
-# Thermal drift is a thousandth of it.
-_FASTEST_DRIFT = 1e-9
+_AT_THE_TOP = 1e-9
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
 
 
@@ -48,16 +45,18 @@ class Bias(SettingSignal):
 
     def _write(self, target: float) -> None:
         limits, client = limits_of(self), link_of(self).main
-        (feedback,) = client.call("ZCtrl.OnOffGet")
+        (feedback,) = SETTINGS["feedback"].read(client)
         limits.check_bias(target, feedback=bool(feedback))
-        (start,) = client.call("Bias.Get")
+        if feedback:
+            limits.check_junction(target, SETTINGS["setpoint"].read(client)[0])
+        (start,) = self.group.read(client)
         if feedback and start * target < 0:
             z = self.root.z_controller
             z.switch_feedback(False)
             # The gap of the old bias may be far too small for the new one, as inside a band gap.
             z.lift(_LIFT)
             try:
-                client.call("Bias.Set", target)
+                self.group.write(client, [target])
             except CommandError:
                 # Refused, so the bias is what it was. After any other error nobody knows what it
                 # is, and the feedback stays off.
@@ -67,7 +66,7 @@ class Bias(SettingSignal):
         else:
             steps = max(1, int(-(-abs(target - start) // limits.bias_step)))
             for step in range(1, steps + 1):
-                client.call("Bias.Set", start + (target - start) * step / steps)
+                self.group.write(client, [start + (target - start) * step / steps])
                 if step < steps:
                     time.sleep(abs(target - start) / steps / limits.bias_slew)
         self._confirm(target)
@@ -92,18 +91,24 @@ class Feedback(SettingSignal):
         self._confirm(number)
 
 
+class Setpoint(SettingSignal):
+    """Current that the feedback keeps (A)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(group="setpoint", units="A", precision=15, **kwargs)
+
+    def _refuse(self, values: list[Any]) -> None:
+        limits, client = limits_of(self), link_of(self).main
+        limits.check("a setpoint", values[0], "A", *limits.setpoint)
+        if SETTINGS["feedback"].read(client)[0]:
+            limits.check_junction(SETTINGS["bias"].read(client)[0], values[0])
+
+
 class ZController(Device):
     """Feedback loop and height of the tip."""
 
     feedback = Cpt(Feedback, kind="config")
-    setpoint = Cpt(
-        SettingSignal,
-        group="setpoint",
-        units="A",
-        precision=15,
-        kind="config",
-        check=lambda limits, v: limits.check("a setpoint", v, "A", *limits.setpoint),
-    )
+    setpoint = Cpt(Setpoint, kind="config")
     z = Cpt(ReadOnly, command="ZCtrl.ZPosGet", units="m", precision=12, kind="hinted")
     p_gain = Cpt(
         SettingSignal,
@@ -112,7 +117,8 @@ class ZController(Device):
         units="m",
         precision=15,
         kind="config",
-        check=lambda limits, v: limits.check("a P-gain", v, "m", 0.0, _LARGEST_GAIN),
+        # A slip, metres for picometres, makes the feedback ram the tip into the sample.
+        check=lambda limits, v: limits.check("a P-gain", v, "m", 0.0, limits.p_gain),
     )
     time_constant = Cpt(SettingSignal, group="gain", index=1, units="s", precision=6, kind="config")
     status = Cpt(ReadOnly, command="ZCtrl.StatusGet", kind="omitted")
@@ -123,37 +129,90 @@ class ZController(Device):
         Raises
         ------
         LimitError
-            If it is to be switched on at a bias near zero.
+            If it is to be switched on at a bias near zero, or the tip would come too near.
+        TipWithdrawn
+            If it is to be switched on after a safe-tip event.
         TimeoutError
             If the controller does not confirm.
         """
         client = link_of(self).main
         if on:
-            limits_of(self).check_bias(client.call("Bias.Get")[0], feedback=True)
-        client.call("ZCtrl.OnOffSet", int(on))
+            (bias,), limits = SETTINGS["bias"].read(client), limits_of(self)
+            limits.check_bias(bias, feedback=True)
+            limits.check_junction(bias, SETTINGS["setpoint"].read(client)[0])
+            self._require_no_event()
+        SETTINGS["feedback"].write(client, [int(on)])
         poll_until(
-            lambda: bool(client.call("ZCtrl.OnOffGet")[0]) is on,
+            lambda: bool(SETTINGS["feedback"].read(client)[0]) is on,
             _FEEDBACK_TIME,
             Operation(f"switching the feedback {'on' if on else 'off'}"),
         )
 
+    def _require_no_event(self) -> None:
+        """Refuse to switch the feedback on after a safe-tip event, which would acknowledge it."""
+        if link_of(self).main.call("ZCtrl.StatusGet")[0] == _SAFE_TIP_EVENT:
+            raise TipWithdrawn(
+                "the feedback stays off: the controller's safe tip has withdrawn the tip; find "
+                "out why, and switch the feedback on at the controller"
+            )
+
     def withdrawn(self) -> bool:
-        """Whether the safe tip has withdrawn the tip, or a withdrawal is under way."""
-        status = link_of(self).main.call("ZCtrl.StatusGet")[0]
-        return bool(status in (_SAFE_TIP_EVENT, _WITHDRAWING))
+        """Whether the tip is withdrawn: by the safe tip or by hand, or about to be."""
+        client = link_of(self).main
+        if client.call("ZCtrl.StatusGet")[0] in (_SAFE_TIP_EVENT, _WITHDRAWING):
+            return True
+        if client.call("ZCtrl.OnOffGet")[0]:
+            return False
+        (height,), (highest, _) = client.call("ZCtrl.ZPosGet"), client.call("ZCtrl.LimitsGet")
+        return bool(height >= highest - _AT_THE_TOP)
 
     def require_tip(self) -> None:
-        """Refuse to measure with a withdrawn tip.
+        """Refuse to measure with a withdrawn tip, or without the controller's own guard.
 
         Raises
         ------
         TipWithdrawn
-            If it is.
+            If it is withdrawn.
+        LimitError
+            If the safe tip has to be on, and is not, or at a current above the limit.
         """
+        self.require_safe_tip()
         if self.withdrawn():
             raise TipWithdrawn(
                 "the tip was withdrawn, by the controller's safe tip or by hand; find out why, "
                 "approach again and switch the feedback on"
+            )
+
+    def require_safe_tip(self) -> None:
+        """Refuse to measure without the controller's own guard, where the limits require it.
+
+        Raises
+        ------
+        LimitError
+            If it is off, or at a current above the limit.
+        """
+        limits, client = limits_of(self), link_of(self).main
+        if limits.safe_tip:
+            (on,), threshold = client.call("SafeTip.OnOffGet"), client.call("SafeTip.PropsGet")[2]
+            if not (on and abs(threshold) <= limits.current * 1.000001):
+                raise LimitError(
+                    "measuring is refused: the controller's safe tip must be on, at "
+                    f"{limits.current:g} A or less; it is {'on' if on else 'off'}, at "
+                    f"{threshold:g} A"
+                )
+
+    def require_followed(self, what: str) -> None:
+        """Refuse to move a tip that no feedback keeps off the sample, unless it is withdrawn.
+
+        Raises
+        ------
+        LimitError
+            If the feedback is off near the sample.
+        """
+        if not SETTINGS["feedback"].read(link_of(self).main)[0] and not self.withdrawn():
+            raise LimitError(
+                f"{what} is refused while the feedback is off: nothing would keep the tip off the "
+                "sample; switch the feedback on, or withdraw the tip"
             )
 
     def lift(self, distance: float) -> None:
@@ -168,6 +227,8 @@ class ZController(Device):
         (height,) = client.call("ZCtrl.ZPosGet")
         target = min(height + distance, client.call("ZCtrl.LimitsGet")[0])
         client.call("ZCtrl.ZPosSet", target)
+        if client.dry:
+            return
         poll_until(
             lambda: bool(client.call("ZCtrl.ZPosGet")[0] >= target - 0.1 * distance),
             _FEEDBACK_TIME,
@@ -213,11 +274,12 @@ class Piezo(Device):
         Raises
         ------
         LimitError
-            If it is faster than any drift, 1 nm/s; nothing was written then.
+            If it is faster than the instrument allows; nothing was written then.
         """
         vx, vy, vz = (0.0, 0.0, 0.0) if velocity is None else (float(v) for v in velocity)
+        limits = limits_of(self)
         for speed in (vx, vy, vz):
-            limits_of(self).check("a drift", speed, "m/s", -_FASTEST_DRIFT, _FASTEST_DRIFT)
+            limits.check("a drift compensation", speed, "m/s", -limits.drift, limits.drift)
         client = link_of(self).main
         old = SETTINGS["compensation"].read(client)
         SETTINGS["compensation"].write(client, [int(any((vx, vy, vz))), vx, vy, vz, *old[4:]])

@@ -1,21 +1,18 @@
 """What an instrument may be told to do. Values outside are refused, never clipped."""
 
 import math
-from dataclasses import dataclass
+import tomllib
+from dataclasses import Field, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
 
 from bluesky_gpsts.nanonis.files import Frame
 
-__all__ = ["SIMULATOR_LIMITS", "LimitError", "Limits"]
+__all__ = ["SIMULATOR_LIMITS", "LimitError", "Limits", "limits_example"]
 
-_LARGEST = {
-    "smallest_bias": 1.0,
-    "bias_step": 1.0,
-    "bias_slew": 1e6,
-    "speed": 1e-3,
-    "approach": 1e-8,
-    "modulation": 1.0,
-    "margin": 1e-3,
-}
+
+_DECAY = 11e9
+"""Decay constant (1/m) of the current over a clean metal, work function 4.6 eV."""
 
 
 def _slack(limit: float, direction: int) -> float:
@@ -27,12 +24,60 @@ class LimitError(ValueError):
     """A value lies outside what this instrument allows; nothing was written."""
 
 
+def _toml(value: float) -> str:
+    """A number or a switch as TOML and people write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else f"{value:.12g}".replace("e-0", "e-")
+
+
+def _check_field(name: str, value: Any, item: "Field[Any]") -> None:
+    """Refuse a limit that is no number of its kind, or out of what an instrument can have."""
+    unit, least, most = (item.metadata[key] for key in ("unit", "least", "most"))
+    if item.type in (bool, "bool"):
+        if not isinstance(value, bool):
+            raise ValueError(f"limits: {name} must be true or false, not {value!r}")
+        return
+    pair = str(item.type).startswith("tuple")
+    numbers = list(value) if pair and isinstance(value, tuple | list) else [value]
+    kinds = (int,) if item.type in (int, "int") else (int, float)
+    if len(numbers) != (2 if pair else 1) or any(
+        isinstance(n, bool) or not isinstance(n, kinds) for n in numbers
+    ):
+        what = "two numbers" if pair else "a whole number" if kinds == (int,) else "a number"
+        raise ValueError(f"limits: {name} must be {what}, in {unit}, not {value!r}")
+    if pair:
+        low, high = numbers
+        if not least <= low < high <= most:
+            raise ValueError(
+                f"limits: {name} from {low:g} to {high:g} {unit} does not lie in order within "
+                f"{least:g} to {most:g} {unit}"
+            )
+        return
+    (number,) = numbers
+    if not (0 < number <= most or (item.metadata["off"] and number == 0)):
+        above = "0 (off) or above" if item.metadata["off"] else "above 0"
+        raise ValueError(
+            f"limits: {name} must be {above} and at most {most:g} {unit}, not {number:g}"
+        )
+
+
+def _limit(unit: str, text: str, most: float, least: float = 0.0, off: bool = False) -> Any:
+    """Field with its unit, what it limits, and the values that an instrument can have.
+
+    With `off` the field may be zero, which forbids what it limits.
+    """
+    return field(metadata={"unit": unit, "text": text, "most": most, "least": least, "off": off})
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one instrument, SI units.
+    """Limits of one instrument, SI units; what is outside is refused.
 
     Attributes
     ----------
+    instrument : str
+        Name of the instrument that these limits belong to.
     bias : (float, float)
         Lowest and highest bias (V), in sweeps too.
     smallest_bias : float
@@ -44,14 +89,45 @@ class Limits:
         Fastest bias change (V/s).
     setpoint : (float, float)
         Lowest and highest current setpoint (A).
+    current : float
+        Magnitude of the current (A) at which the watchdog withdraws the tip, and that a sweep may
+        not be expected to exceed.
+    conductance : float
+        Largest ratio of setpoint and bias (S) with the feedback on, and of what it becomes by an
+        approach before a sweep. It is what keeps the gap open: each on its own a small bias and a
+        large setpoint may be allowed, and together bring the tip to the sample.
+    safe_tip : bool
+        Whether the controller's own safe tip must be on, at or below `current`, before anything is
+        measured.
+    p_gain : float
+        Largest proportional gain (m) of the feedback.
+    z : (float, float)
+        Lowest and highest height (m) of the tip while it is near the sample.
+    position : float
+        Largest distance (m) from the piezo's centre along x and along y, of the tip and of the
+        corners of a frame. The piezo's range, less the margin, holds too.
+    margin : float
+        Distance (m) to keep from the edge of the piezo's range.
     speed : float
         Fastest lateral move of the tip (m/s).
+    scan_speed : float
+        Fastest line of an image (m/s).
+    drift : float
+        Fastest drift compensation (m/s) along each axis.
     approach : float
         Largest approach (m) before a sweep: a z offset is at least minus this.
     modulation : float
         Largest lock-in amplitude (V).
-    margin : float
-        Distance (m) to keep from the edge of the piezo's range.
+    pulse : float
+        Largest magnitude of a bias pulse (V); 0 forbids pulses.
+    pulse_width : float
+        Longest pulse (s); 0 forbids pulses.
+    depth : float
+        Deepest indentation by the tip shaper (m); 0 forbids it.
+    conditioning_per_hour : int
+        Pulses and indentations in an hour; 0 forbids them.
+    motor_steps : int
+        Steps of the coarse motor at once; 0 forbids the motor.
 
     Raises
     ------
@@ -59,31 +135,101 @@ class Limits:
         If a limit is not one that an instrument can have.
     """
 
-    bias: tuple[float, float]
-    smallest_bias: float
-    bias_step: float
-    bias_slew: float
-    setpoint: tuple[float, float]
-    speed: float
-    approach: float
-    modulation: float
-    margin: float
+    instrument: str
+    bias: tuple[float, float] = _limit("V", "lowest and highest bias, sweeps too", 10.0, -10.0)
+    smallest_bias: float = _limit("V", "least magnitude of the bias with feedback on", 1.0)
+    bias_step: float = _limit("V", "largest step of a bias change", 1.0)
+    bias_slew: float = _limit("V/s", "fastest bias change", 1e6)
+    setpoint: tuple[float, float] = _limit("A", "lowest and highest current setpoint", 1e-6)
+    current: float = _limit("A", "current at which the watchdog withdraws the tip", 1e-5)
+    conductance: float = _limit("S", "largest setpoint over bias with feedback on", 1e-5)
+    safe_tip: bool = _limit("", "whether the controller's safe tip must be on", 0.0)
+    p_gain: float = _limit("m", "largest proportional gain of the feedback", 1e-6)
+    z: tuple[float, float] = _limit("m", "lowest and highest height of the tip", 1e-3, -1e-3)
+    position: float = _limit("m", "largest |x| and |y| of tip and frame corners", 1e-3)
+    margin: float = _limit("m", "distance to keep from the edge of the piezo's range", 1e-3)
+    speed: float = _limit("m/s", "fastest lateral move of the tip", 1e-3)
+    scan_speed: float = _limit("m/s", "fastest line of an image", 1e-3)
+    drift: float = _limit("m/s", "fastest drift compensation along an axis", 1e-7)
+    approach: float = _limit("m", "largest approach before a sweep", 1e-8)
+    modulation: float = _limit("V", "largest lock-in amplitude", 1.0)
+    pulse: float = _limit("V", "largest magnitude of a bias pulse", 10.0, off=True)
+    pulse_width: float = _limit("s", "longest pulse", 10.0, off=True)
+    depth: float = _limit("m", "deepest indentation by the tip shaper", 1e-7, off=True)
+    conditioning_per_hour: int = _limit("1/h", "pulses and indentations in an hour", 1e4, off=True)
+    motor_steps: int = _limit("1", "steps of the coarse motor at once", 1e4, off=True)
 
     def __post_init__(self) -> None:
         """Refuse limits that no instrument has, such as metres in place of picometres."""
-        for name, least, most in (("bias", -10.0, 10.0), ("setpoint", 0.0, 1e-6)):
-            low, high = getattr(self, name)
-            if not least <= low < high <= most:
-                raise ValueError(
-                    f"limits: {name} from {low:g} to {high:g} does not lie in order within "
-                    f"{least:g} to {most:g} (SI units)"
-                )
-        for name, most in _LARGEST.items():
-            value = getattr(self, name)
-            if not 0 < value <= most:
-                raise ValueError(
-                    f"limits: {name} must be above 0 and at most {most:g} (SI units), not {value:g}"
-                )
+        if not (isinstance(self.instrument, str) and self.instrument.strip()):
+            raise ValueError(
+                "limits: instrument must be the name of the instrument that they were written "
+                f"for, not {self.instrument!r}"
+            )
+        for item in fields(self):
+            if item.metadata:
+                _check_field(item.name, getattr(self, item.name), item)
+        if self.current <= self.setpoint[1]:
+            raise ValueError(
+                f"limits: current, {self.current:g} A, must be above the highest setpoint, "
+                f"{self.setpoint[1]:g} A: the watchdog would withdraw a tip that is well"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read the limits of an instrument from its TOML file.
+
+        Parameters
+        ----------
+        path : str or Path
+            File with a key for every limit, SI units; ``gpsts limits`` prints one to start from.
+
+        Raises
+        ------
+        ValueError
+            If the file is no TOML, a key is missing or unknown, or a value is impossible.
+        OSError
+            If it cannot be read.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a TOML file: {error}") from error
+        known = [item.name for item in fields(cls)]
+        missing = [name for name in known if name not in values]
+        unknown = sorted(set(values) - set(known))
+        if missing or unknown:
+            parts = [f"lacks {', '.join(missing)}"] * bool(missing)
+            parts += [f"has {', '.join(unknown)}, which are no limits"] * bool(unknown)
+            raise ValueError(
+                f"{path} {' and '.join(parts)}; every limit must be written down, and "
+                "'gpsts limits' prints them all with their units"
+            )
+        try:
+            ready: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in values.items()
+            }
+            return cls(**ready)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def to_toml(self, name: str | None = None) -> str:
+        """Text of a TOML file with these limits, the instrument called `name`."""
+        lines = [
+            "# Limits of one instrument: what is outside is refused, nothing is clipped.",
+            "# SI units. Every key must be there. 0 forbids pulses, indentations and the motor.",
+            "",
+            f'instrument = "{self.instrument if name is None else name}"',
+        ]
+        for item in fields(self):
+            if item.metadata:
+                value = getattr(self, item.name)
+                text = [*map(_toml, value)] if isinstance(value, tuple) else _toml(value)
+                shown = f"[{', '.join(text)}]" if isinstance(text, list) else text
+                unit, what = item.metadata["unit"], item.metadata["text"]
+                lines.append(f"{item.name} = {shown}  # {', '.join(filter(None, (unit, what)))}")
+        return "\n".join(lines) + "\n"
 
     def check(self, what: str, value: float, unit: str, low: float, high: float) -> float:
         """Return `value` (in `unit`) if it lies in `low` to `high`.
@@ -111,6 +257,48 @@ class Limits:
                 "feedback off first"
             )
         return float(bias)
+
+    def check_junction(self, bias: float, setpoint: float, approach: float = 0.0) -> None:
+        """Refuse a bias (V) and a setpoint (A) that together bring the tip too near.
+
+        Parameters
+        ----------
+        bias, setpoint : float
+            What the feedback keeps, in V and A.
+        approach : float
+            Distance (m) by which the tip goes nearer with the loop held.
+        """
+        ratio = setpoint / max(abs(bias), 1e-12)
+        if not ratio * math.exp(2 * _DECAY * approach) <= _slack(self.conductance, 1):
+            nearer = f", approached by {approach * 1e12:.0f} pm" if approach else ""
+            raise LimitError(
+                f"a setpoint of {setpoint:g} A at a bias of {bias:g} V{nearer} is refused: the tip "
+                f"would come too near (this instrument allows {self.conductance:g} S); lower the "
+                "setpoint or raise the bias"
+            )
+
+    def check_end_current(
+        self, bias: float, setpoint: float, ends: tuple[float, float], approach: float
+    ) -> None:
+        """Refuse a sweep whose current (A) would by all likelihood exceed the limit.
+
+        Parameters
+        ----------
+        bias, setpoint : float
+            What the feedback keeps before it is held, in V and A.
+        ends : (float, float)
+            Bias (V) at both ends of the sweep.
+        approach : float
+            Distance (m) by which the tip goes nearer with the loop held.
+        """
+        largest = max(abs(bias), *map(abs, ends)) / max(abs(bias), 1e-12)
+        current = setpoint * largest * math.exp(2 * _DECAY * approach)
+        if not current <= _slack(self.current, 1):
+            raise LimitError(
+                f"the sweep is refused: a setpoint of {setpoint:g} A at {bias:g} V lets expect "
+                f"{current:g} A or more, and this instrument allows {self.current:g} A; lower the "
+                "setpoint, or sweep less far"
+            )
 
     def check_frame(self, frame: Frame, piezo_range: tuple[float, float]) -> Frame:
         """Return a frame whose four corners, turned by its angle, the piezo can reach.
@@ -146,24 +334,67 @@ class Limits:
     ) -> None:
         """Refuse a piezo position (m) out of reach."""
         for axis, value, full in (("x", x, piezo_range[0]), ("y", y, piezo_range[1])):
-            half = full / 2 - self.margin
+            half = min(full / 2 - self.margin, self.position)
             if not (math.isfinite(value) and abs(value) <= half):
                 raise LimitError(
-                    f"{what} at {axis} = {value * 1e9:g} nm is refused: the piezo reaches "
-                    f"{-half * 1e9:g} to {half * 1e9:g} nm (margin included)"
+                    f"{what} at {axis} = {value * 1e9:g} nm is refused: it may lie within "
+                    f"{-half * 1e9:g} to {half * 1e9:g} nm (the piezo's reach, less the margin, "
+                    "and the limit on positions)"
                 )
+
+    def check_pulse(self, bias: float, width: float) -> None:
+        """Refuse a bias pulse of `bias` (V) and `width` (s) that is not allowed."""
+        if not (self.pulse and self.pulse_width and self.conditioning_per_hour):
+            raise LimitError("a bias pulse is refused: the limits forbid pulses on this instrument")
+        self.check("a bias pulse", bias, "V", -self.pulse, self.pulse)
+        self.check("a pulse width", width, "s", 0.0, self.pulse_width)
+
+    def check_depth(self, depth: float) -> None:
+        """Refuse an indentation by `depth` (m, positive into the sample) that is not allowed."""
+        if not (self.depth and self.conditioning_per_hour):
+            raise LimitError(
+                "an indentation is refused: the limits forbid the tip shaper on this instrument"
+            )
+        self.check("an indentation", depth, "m", 0.0, self.depth)
+
+    def check_motor(self, steps: int) -> None:
+        """Refuse coarse motion by `steps` that is not allowed."""
+        if not self.motor_steps:
+            raise LimitError(
+                "a coarse motion is refused: the limits forbid the motor on this instrument"
+            )
+        self.check("a coarse motion", steps, "steps", 1, self.motor_steps)
 
 
 SIMULATOR_LIMITS = Limits(
+    instrument="simulator",
     bias=(-5.0, 5.0),
-    # Over a semiconductor's band gap the feedback brings the tip within 0.2 nm at this bias.
     smallest_bias=20e-3,
     bias_step=50e-3,
     bias_slew=100.0,
     setpoint=(0.5e-12, 2e-9),
+    current=5e-9,
+    # Over the band gap of WS2 the tip is 0.17 nm from the sample then; gold would allow far more.
+    conductance=1e-10,
+    safe_tip=False,
+    p_gain=1e-6,
+    z=(-195e-9, 195e-9),
+    position=100e-6,
+    margin=1e-9,
     speed=200e-9,
+    scan_speed=5e-6,
+    drift=1e-9,
     approach=0.2e-9,
     modulation=50e-3,
-    margin=1e-9,
+    pulse=0.0,
+    pulse_width=0.0,
+    depth=0.0,
+    conditioning_per_hour=0,
+    motor_steps=0,
 )
 """Limits of the simulated microscope. A real instrument has its own, written down by its owner."""
+
+
+def limits_example() -> str:
+    """Limits file to start from: the simulator's limits, to be replaced by the instrument's."""
+    return replace(SIMULATOR_LIMITS, safe_tip=True).to_toml("")

@@ -2,7 +2,8 @@
 
 import threading
 
-from bluesky_gpsts.nanonis import Client, ConnectFailed, NanonisError
+from bluesky_gpsts.devices.gate import Gate, GatedClient
+from bluesky_gpsts.nanonis import ConnectFailed, NanonisError
 
 __all__ = ["Link"]
 
@@ -12,7 +13,8 @@ class Link:
 
     A connection is strictly serial, so a sweep that answers only at its end would block every
     other command. Hence three: `main` for everything short, `data` for commands that wait for
-    data, and `emergency` for stop and withdraw, which must always get through.
+    data, and `emergency` for the watchdog, stop and withdraw, which must always get through.
+    A fourth port stays free for another program, such as ``gpsts stop``.
 
     Parameters
     ----------
@@ -20,18 +22,21 @@ class Link:
         Name or address of the controller's computer.
     ports : tuple of int
         Three of the controller's ports or more: main, data, emergency (the last).
+    gate : Gate
+        What may be written.
     timeout : float
         Seconds a short command may take.
     """
 
-    def __init__(self, host: str, ports: tuple[int, ...], timeout: float = 5.0) -> None:
+    def __init__(self, host: str, ports: tuple[int, ...], gate: Gate, timeout: float = 5.0) -> None:
         if len(set(ports)) < 3:
             raise ValueError(
                 f"three different ports are needed, not {ports}: a port serves one connection"
             )
-        self.main = Client(host, ports[0], timeout=timeout)
-        self.data = Client(host, ports[1], timeout=timeout)
-        self.emergency = Client(host, ports[-1], timeout=timeout)
+        self.host, self.ports, self.gate = host, ports, gate
+        self.main = GatedClient(gate, host, ports[0], timeout=timeout)
+        self.data = GatedClient(gate, host, ports[1], timeout=timeout)
+        self.emergency = GatedClient(gate, host, ports[-1], timeout=timeout)
         # A setting is written with its group: read, change one, write. Two at once would undo
         # each other.
         self.writing = threading.RLock()

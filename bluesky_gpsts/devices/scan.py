@@ -72,21 +72,26 @@ class Scan(Device):
 
     def frame(self) -> Frame:
         """Frame as the controller has it (m, degrees)."""
-        return Frame(*(float(value) for value in link_of(self).main.call("Scan.FrameGet")))
+        return Frame(*(float(value) for value in SETTINGS["frame"].read(link_of(self).main)))
 
     def check(self) -> float:
-        """Refuse a frame out of the piezo's reach; returns the duration of an image (s).
+        """Refuse an image that the limits do not allow; returns its duration (s).
 
         Raises
         ------
         LimitError
-            If a corner of the frame is out of reach.
+            If a corner of the frame is out of reach, or its lines or the way to it too fast.
         """
-        client = link_of(self).main
+        client, limits = link_of(self).main, limits_of(self)
         reach = client.call("Piezo.RangeGet")
-        limits_of(self).check_frame(self.frame(), (reach[0], reach[1]))
-        _, _, lines = client.call("Scan.BufferGet")
-        _, _, forward, backward = client.call("Scan.SpeedGet")[:4]
+        frame = limits.check_frame(self.frame(), (reach[0], reach[1]))
+        _, _, lines = SETTINGS["buffer"].read(client)
+        _, _, forward, backward = SETTINGS["scan_speed"].read(client)[:4]
+        for seconds in (forward, backward):
+            speed = frame.width / max(seconds, 1e-9)
+            limits.check("a scan speed", speed, "m/s", 0.0, limits.scan_speed)
+        # The tip goes to the frame's first corner at the speed of its moves.
+        limits.check("a tip speed", SETTINGS["tip_speed"].read(client)[0], "m/s", 0.0, limits.speed)
         return float(lines * (forward + backward))
 
     def set(self, frame: Frame) -> Status:
@@ -100,7 +105,8 @@ class Scan(Device):
         client = link_of(self).main
         reach = client.call("Piezo.RangeGet")
         limits_of(self).check_frame(frame, (reach[0], reach[1]))
-        client.call("Scan.FrameSet", frame.x, frame.y, frame.width, frame.height, frame.angle)
+        values = (frame.x, frame.y, frame.width, frame.height, frame.angle)
+        SETTINGS["frame"].write(client, values)
         status = Status(obj=self)
         status.set_finished()
         return status
@@ -123,12 +129,14 @@ class Scan(Device):
         Raises
         ------
         LimitError
-            If the frame is out of reach; nothing was started then.
+            If the frame is out of reach, or the tip would be too fast; nothing was started then.
         TipWithdrawn
             If the safe tip has withdrawn the tip.
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
+        self.root.require_unchanged()
+        self.root.z_controller.require_followed("an image")
         image = Operation("the image")
         self._image = image
         link_of(self).main.call("Scan.Action", 0, 1)
@@ -136,6 +144,11 @@ class Scan(Device):
 
     def _fetch(self, image: Operation, seconds: float) -> None:
         link = link_of(self)
+        if link.main.dry:
+            _, pixels, lines = SETTINGS["buffer"].read(link.main)
+            for signal in (self.forward, self.backward):
+                signal.put(np.zeros((lines, pixels)))
+            return
         height = link.signal(*HEIGHT)
         poll_until(lambda: not link.main.call("Scan.StatusGet")[0], seconds, image)
         image.check()

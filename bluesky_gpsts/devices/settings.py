@@ -70,7 +70,10 @@ class Setting:
     to_request: Callable[[Sequence[Any]], list[Any]] = _same
 
     def read(self, client: Client) -> tuple[Any, ...]:
-        """Values as the controller has them."""
+        """Values as the controller has them, or as a dry run would have made them."""
+        planned: dict[Any, tuple[Any, ...]] = getattr(client, "planned", {})
+        if self._key in planned:
+            return planned[self._key]
         values = client.call(self.get, *self.arguments)
         if self.get == "BiasSpectr.PropsGet":
             # PropsSet also takes the z offset, which only TimingGet tells.
@@ -85,9 +88,16 @@ class Setting:
 
     def write(self, client: Client, values: Sequence[Any]) -> None:
         """Write values in the form that `read` gave."""
+        planned: dict[Any, tuple[Any, ...]] | None = getattr(client, "planned", None)
         request = [*self.arguments, *self.to_request(values)]
         # Later releases have more fields at the end.
         client.call(self.set, *request[: len(command(self.set, client.release).request)])
+        if planned is not None and getattr(client, "dry", False):
+            planned[self._key] = tuple(values)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return (self.get, *self.arguments)
 
 
 SETTINGS = {

@@ -9,7 +9,7 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation
-from bluesky_gpsts.devices.limits import Limits
+from bluesky_gpsts.devices.limits import LimitError, Limits
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
     ArraySignal,
@@ -89,21 +89,43 @@ class BiasSpectroscopy(Device):
         Raises
         ------
         LimitError
-            If the bias range or the z offset is outside.
+            If the bias range or the z offset is outside, or the feedback would not be held.
         """
         client, limits = link_of(self).main, limits_of(self)
-        start, end = client.call("BiasSpectr.LimitsGet")
+        start, end = SETTINGS["sweep_limits"].read(client)
         for bias in (start, end):
             _check_bias(limits, bias)
-        timing = client.call("BiasSpectr.TimingGet")
+        timing = SETTINGS["sweep_timing"].read(client)
         averaging, z_offset, initial, slew, settling, integration, ending, control = timing
         _check_z_offset(limits, z_offset)
-        _, sweeps, backward, points = client.call("BiasSpectr.PropsGet")[:4]
-        (bias,) = client.call("Bias.Get")
+        _, sweeps, backward, points = SETTINGS["sweep_props"].read(client)[:4]
+        self._require_hold()
+        (bias,) = SETTINGS["bias"].read(client)
         ramps = (abs(bias - start) + abs(end - bias)) / max(slew, 1e-6)
         passes = max(sweeps, 1) * (2 if backward else 1)
         fixed = averaging + initial + ending + control
+        (feedback,) = SETTINGS["feedback"].read(client)
+        (setpoint,) = SETTINGS["setpoint"].read(client)
+        approach = max(0.0, -z_offset)
+        if feedback:
+            limits.check_junction(bias, setpoint, approach)
+            limits.check_end_current(bias, setpoint, (start, end), approach)
+        elif approach:
+            raise LimitError(
+                f"the sweep is refused: it would approach by {approach:g} m with the feedback off, "
+                "from a gap that nobody knows"
+            )
         return float(fixed + ramps + passes * points * (settling + integration))
+
+    def _require_hold(self) -> None:
+        """Refuse a sweep in which the feedback would follow the bias through zero."""
+        reset, hold = SETTINGS["sweep_advanced"].read(link_of(self).main)[:2]
+        if not (reset and hold):
+            raise LimitError(
+                "the sweep is refused: the controller is set not to hold the feedback during a "
+                "sweep, or not to reset the bias after it; switch 'Z-Controller hold' and 'reset "
+                "bias' on"
+            )
 
     def prepare(self) -> None:
         """Select the channels and what must hold in every sweep.
@@ -135,6 +157,7 @@ class BiasSpectroscopy(Device):
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
+        self.root.require_unchanged()
         self.duration.put(seconds)
         operation = Operation("bias spectroscopy")
         self._operation = operation
@@ -143,8 +166,16 @@ class BiasSpectroscopy(Device):
     def _sweep(self, operation: Operation, seconds: float) -> None:
         link = link_of(self)
         operation.check()
+        if link.main.dry:
+            self._pretend()
+            return
         names, data, _ = link.data.call("BiasSpectr.Start", 1, "", timeout=seconds)
         operation.check()
+        if len(names) != len(data):
+            raise ProtocolError(
+                f"the sweep came back with {len(data)} of {len(names)} columns; it was broken off "
+                "at the controller"
+            )
         columns = dict(zip(names, np.asarray(data, dtype=float), strict=True))
         bias = next(iter(columns.values()), np.zeros(0))
         points = link.main.call("BiasSpectr.PropsGet")[3]
@@ -166,6 +197,17 @@ class BiasSpectroscopy(Device):
             (self.didv, didv),
         ):
             signal.put(values)
+
+    def _pretend(self) -> None:
+        """Leave a sweep without current behind, which a dry run takes for one."""
+        client = link_of(self).main
+        # Not sent, but entered in the log.
+        client.call("BiasSpectr.Start", 1, "")
+        start, end = SETTINGS["sweep_limits"].read(client)
+        points = int(SETTINGS["sweep_props"].read(client)[3])
+        self.bias.put(np.linspace(start, end, points))
+        for signal in (self.current, self.lockin_x, self.lockin_y, self.didv):
+            signal.put(np.zeros(points))
 
     @staticmethod
     def _column(columns: dict[str, Any], names: tuple[str, ...]) -> Any:

@@ -3,8 +3,10 @@
 import ipaddress
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
 
@@ -14,8 +16,11 @@ from bluesky_gpsts.devices.electronics import (
     LockIn,
     Piezo,
     SafeTip,
+    TipWithdrawn,
     ZController,
 )
+from bluesky_gpsts.devices.gate import Alarm, Gate, Mode
+from bluesky_gpsts.devices.halt import SECONDS, halt, stop_controller, withdraw
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError, Limits
 from bluesky_gpsts.devices.link import Link
 from bluesky_gpsts.devices.scan import Scan
@@ -40,6 +45,29 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class SettingsChanged(LimitError):
+    """Somebody else has changed a setting while a plan runs."""
+
+
+def limits_for(host: str, limits: Limits | None) -> Limits:
+    """Limits for the controller at `host`: those given, or else the simulator's.
+
+    Raises
+    ------
+    ValueError
+        If the host is not loopback and no limits are given.
+    """
+    if limits is not None:
+        return limits
+    if not _is_loopback(host):
+        raise ValueError(
+            f"limits are required for {host}: an instrument that is not the simulator is driven "
+            "only within limits that its owner has written down; start from what 'gpsts limits' "
+            "prints, and pass limits=Limits.load('limits.toml')"
+        )
+    return SIMULATOR_LIMITS
+
+
 class NanonisSTM(Device):
     """A scanning tunnelling microscope under a Nanonis controller.
 
@@ -55,8 +83,13 @@ class NanonisSTM(Device):
     ports : tuple of int
         Three or four of the controller's ports.
     limits : Limits, optional
-        What the instrument may be told to do. Only a loopback host, that is a simulator, has
-        defaults.
+        What the instrument may be told to do, as `Limits.load` reads it from the instrument's
+        file. Only a loopback host, that is a simulator, has defaults.
+    mode : {"normal", "read_only", "dry_run"}
+        "read_only" refuses everything that would change something; "dry_run" checks and records
+        it, and does not send it.
+    audit : str or Path, optional
+        File to which a JSON line is added for every write: time, who, command, old and new value.
 
     Raises
     ------
@@ -81,18 +114,14 @@ class NanonisSTM(Device):
         host: str = "127.0.0.1",
         ports: tuple[int, ...] = PORTS,
         limits: Limits | None = None,
+        mode: Mode = "normal",
+        audit: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
-        if limits is None:
-            if not _is_loopback(host):
-                raise ValueError(
-                    f"limits are required for {host}: an instrument that is not the simulator is "
-                    "driven only within limits that its owner has written down; pass limits=Limits"
-                    "(...)"
-                )
-            limits = SIMULATOR_LIMITS
-        self.instrument_limits = limits
-        self.link = Link(host, ports)
+        self.instrument_limits = limits_for(host, limits)
+        self.gate = Gate(self.instrument_limits, mode, audit)
+        self.link = Link(host, ports, self.gate)
+        self.halting = SECONDS
         self._snapshot: dict[str, tuple[Any, ...]] | None = None
         super().__init__(name=name, **kwargs)
 
@@ -120,11 +149,26 @@ class NanonisSTM(Device):
     # ------------------------------------------------------------ snapshot and restoration
 
     def stage(self) -> list[Any]:
-        """Take note of the settings, and prepare the modules."""
+        """Take note of the settings, and prepare the modules.
+
+        Raises
+        ------
+        Alarm
+            After an alarm, until `reset_alarm`.
+        """
+        if self.gate.alarm:
+            raise Alarm(
+                f"there has been an alarm: {self.gate.alarm}; look at the instrument, then call "
+                f"{self.name}.reset_alarm()"
+            )
         staged: list[Any] = super().stage()
-        self._snapshot = read_settings(self.link.main)
-        self.spectroscopy.prepare()
-        self.scan.prepare()
+        if self.gate.mode != "read_only":
+            # A change that an earlier plan began may still be under way.
+            with self.link.writing:
+                self._snapshot = read_settings(self.link.main)
+                self.gate.expect(dict(self._snapshot))
+                self.spectroscopy.prepare()
+                self.scan.prepare()
         return staged
 
     def settings(self) -> list[Signal]:
@@ -136,42 +180,84 @@ class NanonisSTM(Device):
         """Put the settings back as they were at staging."""
         unstaged: list[Any] = super().unstage()
         snapshot, self._snapshot = self._snapshot, None
+        self.gate.expect({})
         if snapshot is not None:
             self.restore(snapshot)
         return unstaged
+
+    def require_unchanged(self) -> None:
+        """Refuse to go on where somebody else has changed bias, setpoint, feedback or frame.
+
+        What counts is what they were at staging, or as this session has set them since.
+
+        Raises
+        ------
+        SettingsChanged
+            If one of them is something else.
+        TipWithdrawn
+            If the tip has been withdrawn.
+        """
+        if self.gate.expected.get("feedback", [0])[0]:
+            self.z_controller.require_tip()
+        for name, expected in self.gate.expected.items():
+            found = SETTINGS[name].read(self.link.main)
+            if not np.allclose(found, expected, rtol=1e-5, atol=1e-15):
+                was, now = (", ".join(f"{value:g}" for value in v) for v in (expected, found))
+                raise SettingsChanged(
+                    f"the {name} was {was} and is {now}: somebody has changed it at the "
+                    "controller; the plan does not go on, for its data would not be what it says"
+                )
 
     def restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
         """Bring the controller back to a snapshot: modules stopped, settings, bias, feedback last.
 
         If that cannot be done, because the controller does not answer, a module does not confirm
         that it has stopped or a setting is refused, nothing more is written but a withdrawal of
-        the tip. A tip that the controller's safe tip has withdrawn stays withdrawn.
+        the tip. A tip that has been withdrawn meanwhile, by the controller's safe tip or by hand,
+        stays withdrawn, and after an alarm nothing is written at all.
 
         Raises
         ------
         NanonisError, TimeoutError, LimitError
             After the withdrawal, with what was wrong.
         """
+        if self.gate.alarm:
+            self.stop(success=True)
+            logger.error("nothing is restored after the alarm: %s", self.gate.alarm)
+            return
         try:
             self.link.recover()
             self.stop(success=True)
             self._stop_modules()
-            client = self.link.main
-            write_settings(client, snapshot, RESTORED)
-            (bias,) = client.call("Bias.Get")
-            wanted = float(snapshot["bias"][0])
-            if abs(bias - wanted) > 1e-9:
-                self.bias.put(wanted)
-            write_settings(client, snapshot, ("setpoint",))
-            feedback = bool(snapshot["feedback"][0])
-            if feedback and self.z_controller.withdrawn():
-                logger.error("the tip was withdrawn meanwhile; the feedback stays off")
-            elif bool(SETTINGS["feedback"].read(client)[0]) != feedback:
-                self.z_controller.switch_feedback(feedback)
-        except (NanonisError, TimeoutError, OSError, LimitError):
+            with self.link.writing:
+                self._restore(snapshot)
+        except (NanonisError, TimeoutError, OSError, LimitError) as error:
             logger.exception("the controller cannot be restored; withdrawing the tip")
+            self.gate.raise_alarm(f"the controller could not be restored ({error})")
             self.emergency_withdraw()
             raise
+        except (Alarm, TipWithdrawn):
+            # It came meanwhile, and the tip is withdrawn.
+            logger.exception("restoring was broken off")
+
+    def _restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
+        """Write a snapshot back, feedback last."""
+        client = self.link.main
+        write_settings(client, snapshot, RESTORED)
+        # So that the gap only widens before both are what they were.
+        (setpoint,) = SETTINGS["setpoint"].read(client)
+        if snapshot["setpoint"][0] < setpoint:
+            write_settings(client, snapshot, ("setpoint",))
+        (bias,) = client.call("Bias.Get")
+        wanted = float(snapshot["bias"][0])
+        if abs(bias - wanted) > 1e-9:
+            self.bias.put(wanted)
+        write_settings(client, snapshot, ("setpoint",))
+        feedback = bool(snapshot["feedback"][0])
+        if feedback and self.z_controller.withdrawn():
+            logger.error("the tip was withdrawn meanwhile; the feedback stays off")
+        elif bool(SETTINGS["feedback"].read(client)[0]) != feedback:
+            self.z_controller.switch_feedback(feedback)
 
     def _stop_modules(self) -> None:
         """Stop sweep, scan and move, and confirm that the first two have stopped."""
@@ -185,10 +271,71 @@ class NanonisSTM(Device):
             raise TimeoutError("the controller goes on scanning or sweeping after being stopped")
 
     def emergency_withdraw(self) -> None:
-        """Withdraw the tip over the connection kept free for this, opening it anew if needed."""
-        if not self.link.emergency.connected:
-            self.link.emergency.connect()
-        self.z_controller.withdraw()
+        """Withdraw the tip over the connection kept for this, or over any port that answers.
+
+        Raises
+        ------
+        ConnectFailed
+            If the controller cannot be reached at all.
+        """
+        try:
+            if not self.link.emergency.connected:
+                self.link.emergency.connect()
+            self.z_controller.withdraw()
+        except NanonisError:
+            logger.exception("the emergency connection fails; trying every port")
+            stop_controller(self.link.host, self.link.ports, self.halting, withdraw)
+
+    def emergency_stop(self, reason: str = "stopped by hand") -> list[str]:
+        """Withdraw the tip, stop everything, and write nothing more until `reset_alarm`.
+
+        Works from any thread and while a plan runs, over the connection kept for this, or over
+        any other port that answers.
+
+        Parameters
+        ----------
+        reason : str
+            Why, for messages and for the run.
+
+        Returns
+        -------
+        list of str
+            What the controller refused or still does; empty if all has stopped.
+
+        Raises
+        ------
+        ConnectFailed
+            If the controller cannot be reached at all.
+        """
+        self.gate.raise_alarm(reason)
+        logger.critical("emergency stop: %s", reason)
+        troubles = self._halt()
+        # A write that was under way when the alarm came may have reached the controller last.
+        if not self.gate.wait_for_writes(self.halting):
+            troubles.append("a command was still under way")
+        return troubles if self._withdrawn_for_good() else troubles + self._halt()
+
+    def _halt(self) -> list[str]:
+        emergency = self.link.emergency
+        try:
+            if not emergency.connected:
+                emergency.connect()
+            return halt(emergency, self.halting)
+        except NanonisError:
+            logger.exception("the emergency connection fails; trying every port")
+            return stop_controller(self.link.host, self.link.ports, self.halting)[1]
+
+    def _withdrawn_for_good(self) -> bool:
+        """Whether the feedback is off; False if that cannot be read either."""
+        try:
+            return not self.link.emergency.call("ZCtrl.OnOffGet", timeout=self.halting)[0]
+        except NanonisError:
+            logger.exception("whether the tip is withdrawn cannot be read")
+            return False
+
+    def reset_alarm(self) -> None:
+        """Allow writing again after an alarm, once you have looked at the instrument."""
+        self.gate.reset()
 
     def stop(self, *, success: bool = False) -> None:
         """Stop every operation under way."""

@@ -10,6 +10,7 @@ from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Interrupted, Operation, poll_until
 from bluesky_gpsts.devices.limits import Limits
+from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import Quantity, ReadOnly, SettingSignal, limits_of, link_of
 
 __all__ = ["TipAxis", "TipPosition"]
@@ -128,21 +129,23 @@ class TipPosition(Device):
         self.check_value((x, y))
         limits: Limits = limits_of(self)
         link = link_of(self)
+        self.root.z_controller.require_followed("a move of the tip")
+        self.root.require_unchanged()
         dx, dy = self._offset()
         goal = np.array([x + dx, y + dy])
-        speed, _ = link.main.call("FolMe.SpeedGet")
+        speed, _ = SETTINGS["tip_speed"].read(link.main)
         limits.check("a tip speed", speed, "m/s", 1e-12, limits.speed)
         here = np.array(link.main.call("FolMe.XYPosGet", 1))
         distance = float(np.hypot(*(goal - here)))
         # Without the custom speed the scan's own speed would apply, whatever it is.
-        link.main.call("FolMe.SpeedSet", speed, 1)
+        SETTINGS["tip_speed"].write(link.main, [speed, 1])
         link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
         move = Operation(f"the move of the tip by {distance * 1e9:.3g} nm")
         self._target, self._move = (x, y), move
 
         def arrived() -> bool:
             now = np.array(link.main.call("FolMe.XYPosGet", 1))
-            return bool(np.hypot(*(goal - now)) <= _ARRIVED)
+            return link.main.dry or bool(np.hypot(*(goal - now)) <= _ARRIVED)
 
         def watch() -> None:
             poll_until(

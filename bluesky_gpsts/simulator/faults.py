@@ -6,7 +6,7 @@ from typing import Literal
 
 __all__ = ["Fault", "Faults"]
 
-Kind = Literal["delay", "drop", "fragment", "silence", "wrong name"]
+Kind = Literal["delay", "drop", "fragment", "garble", "silence", "wrong name"]
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,14 @@ class Fault:
     ----------
     kind : str
         "delay" (reply comes late), "drop" (connection cut in the middle of the reply), "fragment"
-        (reply in one-byte writes), "silence" (no reply), "wrong name" (reply to another command).
+        (reply in one-byte writes), "garble" (wrong bytes from the middle of the reply on),
+        "silence" (no reply), "wrong name" (reply to another command).
     command : str
         Command whose reply suffers, "" for any.
     seconds : float
         Delay in wall-clock seconds.
     after : int
-        Bytes of the reply that get through before a drop.
+        Bytes of the reply that get through before a drop, or right before the wrong ones.
     times : int
         How often it happens.
     """

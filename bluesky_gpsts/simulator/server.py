@@ -207,6 +207,9 @@ class Server:
         elif fault.kind == "fragment":
             for index in range(len(reply)):
                 connection.sendall(reply[index : index + 1])
+        elif fault.kind == "garble":
+            wrong = bytes(byte ^ 0x5A for byte in reply[fault.after :])
+            connection.sendall(reply[: fault.after] + wrong)
         elif fault.kind == "wrong name":
             connection.sendall(b"Wrong.Name".ljust(32, b"\0") + reply[32:])
         return True

@@ -35,6 +35,9 @@ class Watcher:
 def test_change_of_bias_does_no_harm(bench: Any, target: float) -> None:
     watcher, limits = Watcher(bench), bench.stm.instrument_limits
     setpoint = bench.controller.tip.setpoint
+    if abs(target) < 0.1:
+        # At the usual setpoint the tip would come too near.
+        bench.stm.z_controller.setpoint.put(1e-12)
     for bias in (target, 1.2):
         bench.stm.bias.put(bias)
         assert bench.stm.bias.get() == pytest.approx(bias, rel=1e-6)

@@ -80,8 +80,6 @@ def test_setting_out_of_limits(bench: Any, name: str, value: float) -> None:
     [
         ("bias", 5.0),
         ("bias", -5.0),
-        ("bias", 20e-3),
-        ("z_controller.setpoint", 2e-9),
         ("z_controller.setpoint", 0.5e-12),
         ("tip.speed", 200e-9),
         ("spectroscopy.z_offset", -0.2e-9),
@@ -94,6 +92,26 @@ def test_the_limit_itself_is_allowed(bench: Any, name: str, value: float) -> Non
     signal = signal_of(bench.stm, name)
     signal.put(value)
     assert signal.get() == pytest.approx(value, rel=1e-6)
+
+
+def test_bias_and_setpoint_are_limited_together(bench: Any) -> None:
+    """Over a band gap, each of them at its limit would bring the tip to the sample."""
+    stm = bench.stm
+    with pytest.raises(LimitError, match=r"setpoint of 2e-09 A at a bias of 1\.2 V is refused"):
+        stm.z_controller.setpoint.put(2e-9)
+    with pytest.raises(LimitError, match=r"setpoint of 3e-11 A at a bias of 0\.02 V is refused"):
+        stm.bias.put(20e-3)
+    assert bench.server.writes == []
+    stm.z_controller.setpoint.put(2e-12)
+    stm.bias.put(20e-3)
+    assert stm.bias.get() == pytest.approx(20e-3, rel=1e-6)
+    stm.z_controller.feedback.put(0)
+    stm.z_controller.setpoint.put(2e-9)
+    with pytest.raises(LimitError, match="would come too near"):
+        stm.z_controller.feedback.put(1)
+    stm.z_controller.setpoint.put(2e-12)
+    stm.z_controller.feedback.put(1)
+    assert bench.simulator.truth.crashes == 0
 
 
 def test_message_says_what_is_allowed(bench: Any) -> None:
@@ -261,6 +279,7 @@ def test_values_at_the_limit_survive_the_controllers_32_bits(
     stm = bench.stm
     stm.instrument_limits = replace(SIMULATOR_LIMITS, bias=(-1.3, 1.1))
     stm.bias.put(1.1)
+    stm.z_controller.setpoint.put(1e-12)
     stm.bias.put(-0.02)
     assert bench.controller.tip.feedback is True
     stm.spectroscopy.start.put(1.1)

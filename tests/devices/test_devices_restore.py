@@ -62,7 +62,8 @@ def test_unstage_restores_everything_with_feedback_last(
         for place, name in enumerate(writes)
         if name in SETS - {"Bias.Set", "ZCtrl.SetpntSet", "ZCtrl.OnOffSet"}
     )
-    assert last_setting < first_bias < writes.index("ZCtrl.SetpntSet") < len(writes) - 1
+    # The setpoint was raised, and is lowered before the bias changes: the gap only widens.
+    assert last_setting < writes.index("ZCtrl.SetpntSet") < first_bias < len(writes) - 1
     assert writes.count("ZCtrl.OnOffSet") == 1
     assert bench.simulator.truth.crashes == 0
 
@@ -262,3 +263,22 @@ def test_connect_and_disconnect(bench: Any) -> None:
     assert stm.connect() is stm
     assert stm.bias.get() == pytest.approx(1.2)
     stm.disconnect()
+
+
+def test_withdraw_takes_any_port_if_its_own_is_lost(bench: Any) -> None:
+    """Nothing is known of the controller then: nothing is written but Withdraw."""
+    quick(bench)
+    bench.stm.halting = 0.3
+    bench.stm.stage()
+    change_everything(bench)
+    bench.client.close()
+    bench.server.commands.clear()
+    bench.simulator.inject(Fault("silence", "Bias.Set"))
+    bench.simulator.inject(Fault("drop", "ZCtrl.Withdraw", after=0))
+    bench.controller.tip.set_feedback(bench.clock.now(), True)
+    with pytest.raises(CommandTimeout):
+        bench.stm.unstage()
+    writes = bench.server.writes
+    assert set(writes[writes.index("Bias.Set") + 1 :]) == {"ZCtrl.Withdraw"}
+    assert writes.count("ZCtrl.Withdraw") >= 2
+    assert bench.controller.tip.feedback is False

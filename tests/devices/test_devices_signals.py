@@ -318,7 +318,7 @@ def test_drift_compensation(make_bench: Callable[..., Any], release: int) -> Non
     assert piezo.drift_compensation.get() == 1
     assert piezo.drift_x.get() == pytest.approx(1e-12)
     assert piezo.drift_y.get() == pytest.approx(-2e-12)
-    with pytest.raises(LimitError, match="a drift of 1e-08 m/s is refused"):
+    with pytest.raises(LimitError, match="a drift compensation of 1e-08 m/s is refused"):
         piezo.set((1e-8, 0.0, 0.0))
     assert bench.controller.compensation_velocity[1] == pytest.approx(-2e-12)
     piezo.set(None).wait(timeout=10)

@@ -119,7 +119,7 @@ def test_controller_that_stops_answering(
     engine.subscribe(Third(hang))
     with pytest.raises(CommandTimeout):
         engine(gp_sts(bench.stm, **small))
-    check_ended(documents, bench, 3, "FolMe.XYPosGet")
+    check_ended(documents, bench, 3, "no complete reply")
     assert bench.server.writes[-1] == "ZCtrl.Withdraw"
     assert bench.controller.tip.feedback is False
     assert bench.controller.tip.z == pytest.approx(bench.controller.tip.z_limits[0])

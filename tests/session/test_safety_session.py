@@ -1,0 +1,82 @@
+"""Limits, stop and the safety of a session, as a user meets them."""
+
+from pathlib import Path
+
+import pytest
+
+from bluesky_gpsts import startup
+from bluesky_gpsts.cli import main
+from bluesky_gpsts.devices import SIMULATOR_LIMITS, Limits
+from bluesky_gpsts.simulator import Simulator
+
+
+def test_limits_to_start_from_have_to_be_made_ones_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["limits"]) == 0
+    text = capsys.readouterr().out
+    path = tmp_path / "limits.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match="instrument must be the name"):
+        Limits.load(path)
+    path.write_text(text.replace('instrument = ""', 'instrument = "STM 1"'), "utf-8")
+    assert Limits.load(path).safe_tip is True
+
+
+def test_stop_withdraws(capsys: pytest.CaptureFixture[str]) -> None:
+    with Simulator("ws2", time_scale=0.0) as simulator:
+        assert main(["stop", "--ports", str(simulator.ports[1])]) == 0
+        assert "everything stopped" in capsys.readouterr().out
+        assert simulator.controller.tip.feedback is False
+
+
+def test_stop_without_a_controller(capsys: pytest.CaptureFixture[str]) -> None:
+    with Simulator("ws2", time_scale=0.0) as simulator:
+        ports = simulator.ports
+    assert main(["stop", "--ports", ",".join(map(str, ports))]) == 1
+    assert "STOP AND WITHDRAW AT THE CONTROLLER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ports", ["0", "70000", "many"])
+def test_stop_with_ports_that_are_none(ports: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stop", "--ports", ports]) == 1
+    assert "--ports must" in capsys.readouterr().err
+
+
+def test_instrument_without_limits_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    folder = tmp_path / "catalog"
+    with pytest.raises(ValueError, match="limits are required for 192.0.2.1"):
+        startup.start(host="192.0.2.1", catalog=folder)
+    broken = tmp_path / "limits.toml"
+    broken.write_text("bias = [-1.0, 1.0]", "utf-8")
+    with pytest.raises(ValueError, match="lacks instrument"):
+        startup.start(host="192.0.2.1", limits=broken, catalog=folder)
+    assert not folder.exists()
+
+
+def test_profile_takes_the_limits_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GPSTS_HOST", "192.0.2.1")
+    monkeypatch.delenv("GPSTS_LIMITS", raising=False)
+    with pytest.raises(ValueError, match="limits are required"):
+        startup.start_from_environment()
+    monkeypatch.setenv("GPSTS_LIMITS", str(tmp_path / "missing.toml"))
+    with pytest.raises(OSError):
+        startup.start_from_environment()
+
+
+def test_session_is_guarded_and_logs_its_writes(tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text(SIMULATOR_LIMITS.to_toml("STM 1"), "utf-8")
+    with (
+        Simulator("ws2", time_scale=0.0) as simulator,
+        startup.start(
+            host="127.0.0.1", ports=simulator.ports, limits=path, catalog=tmp_path / "catalog"
+        ) as session,
+    ):
+        assert session.stm.instrument_limits.instrument == "STM 1"
+        assert len(session.RE.preprocessors) == 1
+        assert "gpsts stop --host 127.0.0.1 --ports" in session.description
+        session.stm.bias.put(1.0)
+        assert '"Bias.Set"' in (tmp_path / "catalog" / "audit.jsonl").read_text("utf-8")
