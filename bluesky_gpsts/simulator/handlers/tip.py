@@ -62,6 +62,7 @@ def bias_pulse(
     c.tip.set_bias(t, peak)
 
     def end() -> None:
+        c.tip.pulsed(t + width, peak)
         c.tip.set_bias(t + width, old)
         c.tip.release()
 
