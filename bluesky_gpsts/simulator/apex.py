@@ -12,6 +12,7 @@ __all__ = ["Apex"]
 
 Array = NDArray[np.float64]
 
+_NECK = 0.3e-9
 _HEAP = (40e-12, 150e-12)
 _HEAP_RADIUS = (0.4e-9, 1.0e-9)
 
@@ -86,7 +87,7 @@ class Apex:
     def feel(self, gap: Array, where: Array, shaping: bool = False) -> None:
         """Take a stretch of gaps (m), at a point (2,) of the sample (m), into account.
 
-        The treatment takes effect when the contact ends.
+        The treatment takes effect when the neck between tip and sample breaks.
         """
         deepest = CRASH_GAP - float(np.min(gap))
         if deepest > 0.0:
@@ -95,7 +96,7 @@ class Apex:
             self._depth = max(self._depth, deepest)
             self._shaping &= shaping
             self._place = np.array(where)
-        if self._depth > 0.0 and float(gap[-1]) >= CRASH_GAP:
+        if self._depth > 0.0 and float(gap[-1]) >= _NECK:
             depth, self._depth = self._depth, 0.0
             self._treat(self._place, depth=depth, crash=not self._shaping)
 
