@@ -7,6 +7,7 @@ from typing import Any
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
 
+from bluesky_gpsts.devices.conditioning import BiasPulse, Conditioning, TipShaper
 from bluesky_gpsts.devices.electronics import (
     Bias,
     Current,
@@ -70,6 +71,8 @@ class NanonisSTM(Device):
     lock_in = Cpt(LockIn)
     piezo = Cpt(Piezo, kind="omitted")
     safe_tip = Cpt(SafeTip)
+    shaper = Cpt(TipShaper, kind="omitted")
+    pulse = Cpt(BiasPulse, kind="omitted")
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class NanonisSTM(Device):
             limits = SIMULATOR_LIMITS
         self.instrument_limits = limits
         self.link = Link(host, ports)
+        self.conditioning = Conditioning()
         self._snapshot: dict[str, tuple[Any, ...]] | None = None
         super().__init__(name=name, **kwargs)
 
@@ -183,5 +187,5 @@ class NanonisSTM(Device):
 
     def stop(self, *, success: bool = False) -> None:
         """Stop every operation under way."""
-        for part in (self.spectroscopy, self.scan, self.tip):
+        for part in (self.spectroscopy, self.scan, self.tip, self.shaper, self.pulse):
             part.stop(success=success)
