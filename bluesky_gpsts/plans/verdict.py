@@ -186,9 +186,7 @@ def judge_tip(
             if found.problems[0]:
                 reasons.append(f"the spectrum cannot be classified: {found.problems[0]}")
             elif novelty > wanted.novelty:
-                reasons.append(
-                    f"the spectrum is like none that the classifier knows ({novelty:.2f})"
-                )
+                reasons.append(f"the classifier knows no such spectrum (novelty {novelty:.2f})")
     else:
         reasons.append("no place flat enough for a spectrum is in view; choose another frame")
     edge = step_edge(image, pixel, wanted.step)
@@ -247,7 +245,8 @@ def _reasons_of_spectra(values: dict[str, float], wanted: TipCriteria) -> list[s
     if values["roughness"] > wanted.roughness:
         reasons.append(
             f"the tip has states of its own: the spectrum deviates by "
-            f"{100 * values['roughness']:.0f} % of the step (at most {100 * wanted.roughness:.0f} %)"
+            f"{100 * values['roughness']:.0f} % of the step "
+            f"(at most {100 * wanted.roughness:.0f} %)"
         )
     if values["noise"] > wanted.noise:
         reasons.append(
