@@ -1,7 +1,7 @@
 """Making a bad tip a good one, by gentle contact with clean metal or by pulses."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import bluesky.plan_stubs as bps
@@ -10,7 +10,7 @@ import numpy as np
 from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
-from bluesky_gpsts.images import flat_places, register
+from bluesky_gpsts.images import echo, flat_places, register
 from bluesky_gpsts.nanonis.files import Frame
 from bluesky_gpsts.plans.checks import (
     require_count,
@@ -29,7 +29,7 @@ from bluesky_gpsts.plans.tip import (
     prepare_inspection,
     take_image,
 )
-from bluesky_gpsts.plans.tiprecords import ReturnRecord, TipRecord
+from bluesky_gpsts.plans.tiprecords import ReturnRecord, TipRecord, record_verdict
 from bluesky_gpsts.plans.verdict import TipVerdict, alike
 
 __all__ = ["Conditioned", "Treatment", "condition_tip", "ladder"]
@@ -42,6 +42,7 @@ _PIXELS = 128
 # Slow enough that the neck between tip and sample is drawn out, and not torn.
 _SECONDS_IN, _SECONDS_OUT = 0.3, 0.5
 _REST = 0.3
+_IMPRINT, _IMPRINT_PIXELS = 10e-9, 96
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def condition_tip(
     stm: NanonisSTM,
     keep_away: Optional[list] = None,  # noqa: UP045 - the queue server shows it as optional
     distance: float = 10e-9,
-    attempts: int = 12,
+    attempts: int = 15,
     method: str = "both",
     depths: tuple[float, float] = (0.9e-9, 1.5e-9),
     pulses: tuple[float, float] = (2.8, 4.0),
@@ -147,7 +148,8 @@ def condition_tip(
     Forbidden unless the limits of the instrument allow it. Places are chosen from an image of the
     area: flat, without steps and adsorbates, away from the scan frame and from what is to be kept
     away from, and each is used once. The treatments go from mild to strong, and a stronger one is
-    taken only after one that did not change the tip. After each the tip is checked. It ends with a
+    taken only after one that did not change the tip. After each the tip is checked, and if it
+    passes, what it left on the metal is imaged, which would appear twice under a double tip. It ends with a
     tip that passes, when the attempts or the places or the hour's count are used up, or when no
     step is in view, without which no tip can pass. Then the tip goes back to where it was, and the
     scan frame is imaged and registered with what it was before: the tip's offset follows what it
@@ -341,6 +343,8 @@ def _attempts(
         last = verdict
         verdict = yield from inspect_tip(stm, how, record)
         if verdict.passed:
+            verdict = yield from _look_at_imprint(stm, how, record, place, verdict)
+        if verdict.passed:
             why = f"the tip is fit after {treatment.text}, attempt {number}"
             return verdict, number, why
         if alike(last, verdict):
@@ -379,6 +383,40 @@ def _treat(
     yield from bps.checkpoint()
 
 
+def _look_at_imprint(
+    stm: NanonisSTM,
+    how: Inspection,
+    record: TipRecord,
+    place: tuple[float, float],
+    verdict: TipVerdict,
+) -> Generator[Msg, Any, TipVerdict]:
+    """Image what the tip has left at a place (m): a double tip that nothing else shows has an echo.
+
+    A second apex beside the first one along the only step in view shows at no step, and adsorbates
+    need not be there; the imprint is.
+    """
+    dx, dy = stm.tip.offset_x.get(), stm.tip.offset_y.get()
+    frame = Frame(place[0] + dx, place[1] + dy, _IMPRINT, _IMPRINT, how.frame.angle)
+    image = yield from take_image(
+        stm, frame, _IMPRINT_PIXELS, _IMPRINT_PIXELS, how.line_time, "imprint"
+    )
+    pixel = _IMPRINT / _IMPRINT_PIXELS
+    found = echo(image, (pixel, pixel))
+    if not found.strength > how.criteria.echo:
+        return verdict
+    apart = float(np.hypot(found.dx, found.dy))
+    reason = f"the tip is double: its imprint appears again {apart * 1e9:.1f} nm away"
+    verdict = replace(
+        verdict,
+        passed=False,
+        reasons=(reason,),
+        echo=found.strength,
+        adsorbates=found.adsorbates,
+    )
+    yield from record_verdict(record, verdict)
+    return verdict
+
+
 def _cover(stm: NanonisSTM, frame: Frame, distance: float) -> list[tuple[float, float]]:
     """Points (m, sample coordinates) of a frame, as dense as it takes to keep off all of it."""
     count = max(2, int(np.ceil(max(frame.width, frame.height) / distance)) + 1)
@@ -395,7 +433,6 @@ def _pixels_of(
     """Columns and rows (n, 2) of places (m, sample coordinates) in an image of a frame."""
     dx, dy = stm.tip.offset_x.get(), stm.tip.offset_y.get()
     found = []
-    half = 0.5 * frame.width, 0.5 * frame.height
     for x, y in places:
         ex, ey = x + dx - frame.x, y + dy - frame.y
         cosine, sine = np.cos(np.radians(frame.angle)), np.sin(np.radians(frame.angle))
