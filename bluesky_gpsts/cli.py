@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure, beside what others do")
     bench.add_argument(
         "name",
-        choices=("acquisition", "classifier", "cube", "decode", "drift", "latency", "map"),
+        choices=("acquisition", "classifier", "cube", "decode", "drift", "latency", "map", "tip"),
         help="which benchmark",
     )
     bench.add_argument("--sample", help="for map: a .3ds grid (default: WS2 and Au(111))")
@@ -238,6 +238,8 @@ def _bench(options: argparse.Namespace) -> int:
         print(benchmark.text(result))
         write_json(options.json, result)
         return 0
+    elif options.name == "tip":
+        result = benchmark.run(options.quick, seeds=seeds)
     elif options.name == "classifier":
         chosen = {} if seeds is None else {"seeds": seeds}
         result = benchmark.run(options.quick, data=options.data, **chosen)
@@ -253,7 +255,7 @@ def _bench(options: argparse.Namespace) -> int:
 _ACQUISITION = ("acquisition",)
 _OWNERS = {
     "sample": ("map",),
-    "seeds": ("acquisition", "classifier"),
+    "seeds": ("acquisition", "classifier", "tip"),
     "data": ("acquisition", "classifier"),
     "map": _ACQUISITION,
     "cases": _ACQUISITION,

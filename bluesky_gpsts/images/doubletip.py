@@ -12,7 +12,7 @@ __all__ = ["Echo", "echo"]
 Array = NDArray[np.float64]
 
 _SCALE = 0.3e-9
-_STRONG = 25e-12 / 1e-18
+_STRONG = 35e-12 / 1e-18
 _NOISE = 8.0
 _SHARE = 0.4
 _MOST = 12
@@ -45,7 +45,7 @@ def echo(image: ArrayLike, pixel: tuple[float, float]) -> Echo:
     """Look for the second peak of the autocorrelation of all compact features of an image.
 
     A feature is compact where the surface bends down in every direction by as much: it counts by
-    the smaller of its two curvatures times their ratio, from 25 pm/nm^2 on. Neither a step nor a
+    the smaller of its two curvatures times their ratio, from 35 pm/nm^2 on. Neither a step nor a
     ridge of a reconstruction is compact. One feature that happens to have another one beside it
     looks like an echo; with several features, only what is beside each of them does.
 

@@ -1,7 +1,7 @@
 """Making a bad tip a good one, by gentle contact with clean metal or by pulses."""
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import bluesky.plan_stubs as bps
@@ -10,7 +10,7 @@ import numpy as np
 from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
-from bluesky_gpsts.images import echo, flat_places, register
+from bluesky_gpsts.images import flat_places, register
 from bluesky_gpsts.nanonis.files import Frame
 from bluesky_gpsts.plans.checks import (
     require_count,
@@ -18,46 +18,27 @@ from bluesky_gpsts.plans.checks import (
     require_pair,
     require_positive,
 )
-from bluesky_gpsts.plans.stubs import in_run, plain_errors
-from bluesky_gpsts.plans.survey import frame_metadata
-from bluesky_gpsts.plans.tip import (
+from bluesky_gpsts.plans.inspection import (
     Inspection,
     columns_of,
+    cover,
     inspect_tip,
     inspection,
+    pixels_of,
     places_of,
     prepare_inspection,
     take_image,
 )
-from bluesky_gpsts.plans.tiprecords import ReturnRecord, TipRecord, record_verdict
+from bluesky_gpsts.plans.stubs import in_run, plain_errors
+from bluesky_gpsts.plans.survey import frame_metadata
+from bluesky_gpsts.plans.tiprecords import ReturnRecord, TipRecord
+from bluesky_gpsts.plans.treatments import Treatment, ladder, look_at_imprint, treat
 from bluesky_gpsts.plans.verdict import TipVerdict, alike
 
-__all__ = ["Conditioned", "Treatment", "condition_tip", "ladder"]
-
-METHODS = ("indentation", "pulse", "both")
+__all__ = ["Conditioned", "condition_tip"]
 
 _CLEARANCE = 3e-9
-_STEPS = 4
 _PIXELS = 128
-# Slow enough that the neck between tip and sample is drawn out, and not torn.
-_SECONDS_IN, _SECONDS_OUT = 0.3, 0.5
-_REST = 0.3
-_IMPRINT, _IMPRINT_PIXELS = 10e-9, 96
-
-
-@dataclass(frozen=True)
-class Treatment:
-    """One thing to do to a tip: an indentation by `depth` (m), or a pulse to `bias` (V)."""
-
-    depth: float = 0.0
-    bias: float = 0.0
-
-    @property
-    def text(self) -> str:
-        """What it is, for people."""
-        if self.depth:
-            return f"an indentation by {self.depth * 1e9:.2f} nm"
-        return f"a pulse to {self.bias:.2f} V"
 
 
 @dataclass(frozen=True)
@@ -87,49 +68,19 @@ class Conditioned:
     dy: float
 
 
-def ladder(
-    method: str, depths: tuple[float, float], pulses: tuple[float, float]
-) -> tuple[Treatment, ...]:
-    """Treatments from mild to strong, in four steps; with "both", each step is one of each.
-
-    Parameters
-    ----------
-    method : str
-        "indentation", "pulse" or "both".
-    depths : (float, float)
-        First and last depth (m), counted from where the tip hangs over the sample.
-    pulses : (float, float)
-        First and last bias of a pulse (V).
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown.
-    """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    indentations = [Treatment(depth=float(value)) for value in np.linspace(*depths, _STEPS)]
-    shots = [Treatment(bias=float(value)) for value in np.linspace(*pulses, _STEPS)]
-    if method == "indentation":
-        return tuple(indentations)
-    if method == "pulse":
-        return tuple(shots)
-    return tuple(one for pair in zip(indentations, shots, strict=True) for one in pair)
-
-
 def condition_tip(
     stm: NanonisSTM,
     keep_away: Optional[list] = None,  # noqa: UP045 - the queue server shows it as optional
     distance: float = 10e-9,
     attempts: int = 15,
-    method: str = "both",
+    method: str = "indentation",
     depths: tuple[float, float] = (0.9e-9, 1.5e-9),
     pulses: tuple[float, float] = (2.8, 4.0),
     pulse_width: float = 0.05,
     center: Optional[tuple[float, float]] = None,  # noqa: UP045
     area: float = 60e-9,
-    width: float = 30e-9,
-    pixels: int = 256,
+    width: float = 34e-9,
+    pixels: int = 288,
     lines: int = 128,
     line_time: float = 0.4,
     n_spectra: int = 5,
@@ -149,9 +100,9 @@ def condition_tip(
     area: flat, without steps and adsorbates, away from the scan frame and from what is to be kept
     away from, and each is used once. The treatments go from mild to strong, and a stronger one is
     taken only after one that did not change the tip. After each the tip is checked, and if it
-    passes, what it left on the metal is imaged, which would appear twice under a double tip. It ends with a
-    tip that passes, when the attempts or the places or the hour's count are used up, or when no
-    step is in view, without which no tip can pass. Then the tip goes back to where it was, and the
+    passes, what it left on the metal is imaged, which would appear twice under a double tip. It
+    ends with a tip that passes, when the attempts or the places or the hour's count are used up, or
+    when no step is in view, without which no tip can pass. Then the tip goes back, and the
     scan frame is imaged and registered with what it was before: the tip's offset follows what it
     has moved by, for the foremost atom of another tip is elsewhere. Where the images cannot be
     registered, the offset stays, and the stream ``return`` says so.
@@ -324,7 +275,7 @@ def _attempts(
         return verdict, 0, why
     image = yield from take_image(stm, ground, _PIXELS, _PIXELS, how.line_time, "area")
     pixel = ground.width / _PIXELS
-    taboo = _pixels_of(stm, ground, [*_cover(stm, frame, distance), *away], pixel)
+    taboo = pixels_of(stm, ground, [*cover(stm, frame, distance), *away], pixel)
     flat = flat_places(image, (pixel, pixel), _CLEARANCE, attempts, taboo, distance)
     places = places_of(stm, ground, image.shape, flat)
     if not places:
@@ -337,13 +288,13 @@ def _attempts(
             why = f"the hour's count of {limit} is used up"
             return verdict, number - 1, why
         treatment = treatments[step]
-        yield from _treat(stm, treatment, place)
+        yield from treat(stm, treatment, place)
         yield from bps.mv(record.attempt, number, record.action, treatment.text)
         yield from bps.mv(record.x, place[0], record.y, place[1])
         last = verdict
         verdict = yield from inspect_tip(stm, how, record)
         if verdict.passed:
-            verdict = yield from _look_at_imprint(stm, how, record, place, verdict)
+            verdict = yield from look_at_imprint(stm, how, record, place, verdict)
         if verdict.passed:
             why = f"the tip is fit after {treatment.text}, attempt {number}"
             return verdict, number, why
@@ -351,96 +302,6 @@ def _attempts(
             step = min(step + 1, len(treatments) - 1)
     spent = "attempts" if len(places) == attempts else "flat places"
     return verdict, len(places), f"the {len(places)} {spent} are used up"
-
-
-def _treat(
-    stm: NanonisSTM, treatment: Treatment, place: tuple[float, float]
-) -> Generator[Msg, Any, None]:
-    """Go to a place (m) and treat the tip; once only, however often the plan is paused."""
-    yield from bps.mv(stm.tip, place)
-    yield from bps.sleep(_REST)
-    if treatment.bias:
-        yield from bps.mv(stm.pulse.value, treatment.bias)
-        device: Any = stm.pulse
-    else:
-        shaper = stm.shaper
-        for signal, value in (
-            (shaper.delay, 0.05),
-            (shaper.change_bias, 0),
-            (shaper.lift, -treatment.depth),
-            (shaper.lift_time, _SECONDS_IN),
-            (shaper.settling, _REST),
-            (shaper.height, treatment.depth),
-            (shaper.height_time, _SECONDS_OUT),
-            (shaper.end_wait, _REST),
-            (shaper.restore, 1),
-        ):
-            yield from bps.mv(signal, value)
-        device = shaper
-    # Going back to a checkpoint after a pause must not repeat it.
-    yield from bps.clear_checkpoint()
-    yield from bps.trigger(device, wait=True)
-    yield from bps.checkpoint()
-
-
-def _look_at_imprint(
-    stm: NanonisSTM,
-    how: Inspection,
-    record: TipRecord,
-    place: tuple[float, float],
-    verdict: TipVerdict,
-) -> Generator[Msg, Any, TipVerdict]:
-    """Image what the tip has left at a place (m): a double tip that nothing else shows has an echo.
-
-    A second apex beside the first one along the only step in view shows at no step, and adsorbates
-    need not be there; the imprint is.
-    """
-    dx, dy = stm.tip.offset_x.get(), stm.tip.offset_y.get()
-    frame = Frame(place[0] + dx, place[1] + dy, _IMPRINT, _IMPRINT, how.frame.angle)
-    image = yield from take_image(
-        stm, frame, _IMPRINT_PIXELS, _IMPRINT_PIXELS, how.line_time, "imprint"
-    )
-    pixel = _IMPRINT / _IMPRINT_PIXELS
-    found = echo(image, (pixel, pixel))
-    if not found.strength > how.criteria.echo:
-        return verdict
-    apart = float(np.hypot(found.dx, found.dy))
-    reason = f"the tip is double: its imprint appears again {apart * 1e9:.1f} nm away"
-    verdict = replace(
-        verdict,
-        passed=False,
-        reasons=(reason,),
-        echo=found.strength,
-        adsorbates=found.adsorbates,
-    )
-    yield from record_verdict(record, verdict)
-    return verdict
-
-
-def _cover(stm: NanonisSTM, frame: Frame, distance: float) -> list[tuple[float, float]]:
-    """Points (m, sample coordinates) of a frame, as dense as it takes to keep off all of it."""
-    count = max(2, int(np.ceil(max(frame.width, frame.height) / distance)) + 1)
-    line = np.linspace(-0.5, 0.5, count)
-    u, v = np.meshgrid(line * frame.width, line * frame.height)
-    x, y = frame.absolute(u.ravel(), v.ravel())
-    dx, dy = stm.tip.offset_x.get(), stm.tip.offset_y.get()
-    return [(float(a) - dx, float(b) - dy) for a, b in zip(x, y, strict=True)]
-
-
-def _pixels_of(
-    stm: NanonisSTM, frame: Frame, places: list[tuple[float, float]], pixel: float
-) -> np.ndarray:
-    """Columns and rows (n, 2) of places (m, sample coordinates) in an image of a frame."""
-    dx, dy = stm.tip.offset_x.get(), stm.tip.offset_y.get()
-    found = []
-    for x, y in places:
-        ex, ey = x + dx - frame.x, y + dy - frame.y
-        cosine, sine = np.cos(np.radians(frame.angle)), np.sin(np.radians(frame.angle))
-        u, v = ex * cosine - ey * sine, ex * sine + ey * cosine
-        found.append(
-            ((u + 0.5 * frame.width) / pixel - 0.5, (0.5 * frame.height - v) / pixel - 0.5)
-        )
-    return np.array(found).reshape(-1, 2)
 
 
 def _find_again(
