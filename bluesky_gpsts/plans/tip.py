@@ -80,7 +80,7 @@ def check_tip(
     modulation : float
         Amplitude of the lock-in's modulation (V, peak); 0 leaves the lock-in as it is.
     classifier : str
-        Name of a model that names the mean spectrum and tells its novelty ("default";
+        Name of a model that names the spectra and tells their novelty ("default";
         ``gpsts models`` lists them); none if empty.
     md : dict
         More entries for the start document.

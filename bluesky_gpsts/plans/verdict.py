@@ -89,9 +89,9 @@ class TipVerdict:
     spectra : int
         How many spectra were looked at.
     label : str
-        Class of the mean spectrum; "" without a classifier.
+        Most frequent class of the spectra; "" without a classifier.
     novelty : float
-        Novelty of the mean spectrum; NaN without a classifier.
+        Median novelty of the spectra; NaN without a classifier.
     """
 
     passed: bool
@@ -149,7 +149,7 @@ def judge_tip(
     criteria : TipCriteria, optional
         What the tip must show; Au(111) at low temperature unless given.
     classifier : bluesky_gpsts.spectra.types.Classifier, optional
-        Names the mean spectrum.
+        Names the spectra.
 
     Returns
     -------
@@ -181,12 +181,11 @@ def judge_tip(
         }
         reasons += _reasons_of_spectra(values, wanted)
         if classifier is not None:
-            found = classifier.classify(bias, mean[None, :])
-            label, novelty = str(found.labels[0]), float(found.novelty[0])
-            if found.problems[0]:
-                reasons.append(f"the spectrum cannot be classified: {found.problems[0]}")
-            elif novelty > wanted.novelty:
-                reasons.append(f"the classifier knows no such spectrum (novelty {novelty:.2f})")
+            found = classifier.classify(bias, np.asarray(didv, float))
+            names, counts = np.unique(found.labels, return_counts=True)
+            label, novelty = str(names[np.argmax(counts)]), float(np.median(found.novelty))
+            if novelty > wanted.novelty:
+                reasons.append(f"the classifier knows no such spectra (novelty {novelty:.2f})")
     else:
         reasons.append("no place flat enough for a spectrum is in view; choose another frame")
     edge = step_edge(image, pixel, wanted.step)
