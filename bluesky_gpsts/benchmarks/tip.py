@@ -19,7 +19,7 @@ from bluesky_gpsts.spectra.reference import compare_spectra
 
 __all__ = ["FIRST", "run"]
 
-FIRST = 1000
+FIRST = 2000
 """First seed; nothing was tuned on it or any after it."""
 
 FIT_GOAL, CLEAN_GOAL = 0.9, 1.0

@@ -53,7 +53,7 @@ def test_a_second_apex_shows_beside_a_step_and_beside_adsorbates() -> None:
     assert found.strength > 0.15
     assert np.hypot(found.dx, found.dy) == pytest.approx(1.5e-9, abs=0.2e-9)
     single = echo(image(Tip()), PIXEL)
-    assert single.strength < 0.12 and single.adsorbates == 2
+    assert single.strength < 0.12 and single.adsorbates in (2, 3)
 
 
 def test_nothing_to_see() -> None:
