@@ -22,6 +22,7 @@ BENCHMARKS = (
     "latency",
     "map",
     "safety",
+    "tip",
 )
 
 
@@ -254,6 +255,8 @@ def _bench(options: argparse.Namespace) -> int:
         print(benchmark.text(result))
         write_json(options.json, result)
         return 0
+    elif options.name == "tip":
+        result = benchmark.run(options.quick, seeds=seeds)
     elif options.name == "classifier":
         chosen = {} if seeds is None else {"seeds": seeds}
         result = benchmark.run(options.quick, data=options.data, **chosen)
@@ -269,7 +272,7 @@ def _bench(options: argparse.Namespace) -> int:
 _ACQUISITION = ("acquisition",)
 _OWNERS = {
     "sample": ("map",),
-    "seeds": ("acquisition", "classifier"),
+    "seeds": ("acquisition", "classifier", "tip"),
     "data": ("acquisition", "classifier"),
     "map": _ACQUISITION,
     "cases": _ACQUISITION,

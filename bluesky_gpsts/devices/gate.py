@@ -180,18 +180,33 @@ class Gate:
             limits.check_depth(max(0.0, -lift, -(lift + height)))
             for volts in (bias, second_bias) if change else ():
                 limits.check("a tip shaper's bias", volts, "V", *limits.bias)
-        self._count()
+        self.check_count()
+        self._conditioned.append(self._clock())
 
-    def _count(self) -> None:
-        """Refuse one pulse or indentation more than allowed in an hour."""
-        now, most = self._clock(), self.limits.conditioning_per_hour
+    @property
+    def conditioned(self) -> int:
+        """Pulses and indentations within the last hour, in this session."""
+        now = self._clock()
         while self._conditioned and now - self._conditioned[0] >= _HOUR:
             self._conditioned.popleft()
-        if len(self._conditioned) >= most:
-            raise WriteRefused(
-                f"another pulse or indentation is refused: this instrument allows {most} in an hour"
-            )
-        self._conditioned.append(now)
+        return len(self._conditioned)
+
+    def check_count(self) -> None:
+        """Refuse one pulse or indentation more than allowed in an hour.
+
+        Raises
+        ------
+        WriteRefused
+            If so many have been; the message tells when the next one is allowed.
+        """
+        most = self.limits.conditioning_per_hour
+        if self.conditioned < most:
+            return
+        wait = self._conditioned[0] + _HOUR - self._clock() if self._conditioned else _HOUR
+        raise WriteRefused(
+            f"another pulse or indentation is refused: this instrument allows {most} in an hour; "
+            f"the next one is allowed in {wait / 60:.0f} min"
+        )
 
     # ------------------------------------------------------------ writing
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bluesky_gpsts.nanonis import Client, ProtocolError, UnsupportedCommand
+from bluesky_gpsts.nanonis import Client, CommandError, ProtocolError, UnsupportedCommand
 from bluesky_gpsts.nanonis.commands import command
 
 __all__ = ["RESTORED", "SETTINGS", "Setting", "read_settings", "try_to_read", "write_settings"]
@@ -48,6 +48,13 @@ def _compensation(values: Sequence[Any]) -> list[Any]:
     # Only later releases, which count from 1 in Set, have a saturation limit.
     status, *others = values
     return [_on_off(status) if len(others) > 3 else int(bool(status)), *others]
+
+
+def _tip_shaper(values: Sequence[Any]) -> list[Any]:
+    request = list(values)
+    for place in (1, 10):
+        request[place] = _on_off(values[place])
+    return request
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ SETTINGS = {
     "modulation_frequency": Setting("LockIn.ModPhasFreqGet", "LockIn.ModPhasFreqSet", (1,)),
     "demodulation_phase": Setting("LockIn.DemodPhasGet", "LockIn.DemodPhasSet", (1,)),
     "compensation": Setting("Piezo.DriftCompGet", "Piezo.DriftCompSet", to_request=_compensation),
+    "tip_shaper": Setting("TipShaper.PropsGet", "TipShaper.PropsSet", to_request=_tip_shaper),
     "gain": Setting("ZCtrl.GainGet", "ZCtrl.GainSet"),
     "bias": Setting("Bias.Get", "Bias.Set"),
     "setpoint": Setting("ZCtrl.SetpntGet", "ZCtrl.SetpntSet"),
@@ -144,6 +152,12 @@ def try_to_read(client: Client, name: str) -> tuple[Any, ...] | None:
     try:
         return SETTINGS[name].read(client)
     except UnsupportedCommand:
+        return None
+    except CommandError as error:
+        # Its window is closed at the controller, and without it nothing can change it.
+        if name != "tip_shaper":
+            raise
+        logger.info("the tip shaper is left alone: %s", error)
         return None
     except ProtocolError as error:
         # Some controllers leave out columns of this reply, or add texts to it.

@@ -10,6 +10,7 @@ import numpy as np
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
 
+from bluesky_gpsts.devices.conditioning import BiasPulse, TipShaper
 from bluesky_gpsts.devices.electronics import (
     Bias,
     Current,
@@ -106,6 +107,8 @@ class NanonisSTM(Device):
     lock_in = Cpt(LockIn)
     piezo = Cpt(Piezo, kind="omitted")
     safe_tip = Cpt(SafeTip)
+    shaper = Cpt(TipShaper, kind="omitted")
+    pulse = Cpt(BiasPulse, kind="omitted")
 
     def __init__(
         self,
@@ -339,5 +342,5 @@ class NanonisSTM(Device):
 
     def stop(self, *, success: bool = False) -> None:
         """Stop every operation under way."""
-        for part in (self.spectroscopy, self.scan, self.tip):
+        for part in (self.spectroscopy, self.scan, self.tip, self.shaper, self.pulse):
             part.stop(success=success)

@@ -4,6 +4,7 @@ One source for the simulated microscope, for training data and for prior librari
 
 * surfaces: `SURFACES` and `build_surface`; `ws2`, `au111`; the protocol `Surface`;
 * tunnelling: `Junction` (current, dI/dV, lock-in signal, feedback), `window_sum`, `Tip`;
+* tips that change: `treat`, `worn_tip`, `faults`, `quality`;
 * the rest of a microscope: `Preamplifier`, `demodulate`, `HeightNoise`, `Drift`, `creep`.
 
 Energies are in eV relative to the sample's Fermi level; the bias is applied to the sample.
@@ -16,8 +17,9 @@ from .barrier import decay
 from .drift import REPORTED_DRIFT, Drift, creep, random_drift
 from .merit import window_sum
 from .noise import HeightNoise, Preamplifier, demodulate
-from .surface import Surface
+from .surface import Metal, Surface
 from .tip import Tip, random_tip, sharp
+from .tiplife import Treatment, faults, quality, treat, worn_tip
 from .tunnelling import REFERENCE_CURRENT, REFERENCE_GAP, Junction
 
 SURFACES: dict[str, Callable[[int], Surface]] = {"ws2": ws2.build, "au111": au111.build}
@@ -58,15 +60,21 @@ __all__ = [
     "Drift",
     "HeightNoise",
     "Junction",
+    "Metal",
     "Preamplifier",
     "Surface",
     "Tip",
+    "Treatment",
     "build_surface",
     "creep",
     "decay",
     "demodulate",
+    "faults",
+    "quality",
     "random_drift",
     "random_tip",
     "sharp",
+    "treat",
     "window_sum",
+    "worn_tip",
 ]

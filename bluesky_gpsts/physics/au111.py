@@ -5,8 +5,9 @@ regions, where the potential is lower: there the density of states has a peak at
 (Chen et al., Phys. Rev. Lett. 80, 1469 (1998)). Spectra thus tell hcp from fcc.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -159,6 +160,20 @@ class Au111:
         if np.isfinite(self.step_distance):
             total -= STEP_HEIGHT * shapes.smooth_step(self._to_step(x, y), 0.12e-9, blur)
         return total
+
+    def bare(self, x: float, y: float, radius: float) -> bool:
+        """Whether there is neither step nor adsorbate within `radius` (m) of a position (m)."""
+        if abs(float(self._to_step(np.array([x]), np.array([y]))[0])) < radius:
+            return False
+        return all(
+            np.hypot(x - spot.x, y - spot.y) >= radius + 2.0 * spot.radius
+            for spot in self.impurities
+        )
+
+    def marked(self, x: float, y: float, height: float, radius: float) -> Self:
+        """Return the surface with a heap of `height` and `radius` (m) at a position (m)."""
+        heap = Impurity(x, y, height, radius)
+        return replace(self, impurities=(*self.impurities, heap))
 
     def _across(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """Distance (n,) in m from the middle of the next hcp stripe, within half a period."""

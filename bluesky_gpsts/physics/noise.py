@@ -151,6 +151,7 @@ class HeightNoise:
     _LOW = 1e-4
     _HIGH = 50.0
     _WAVES = 38
+    _HOPS = 12.0
 
     def series(self, times: FloatArray) -> FloatArray:
         """Height noise (n,) in m at times (n,) in s, in any order."""
@@ -167,6 +168,16 @@ class HeightNoise:
         for frequency, phase in zip(frequencies, phases, strict=True):
             total += np.cos(2.0 * np.pi * frequency * t + phase)
         return np.asarray(np.sqrt(2.0 / self._WAVES) * total)
+
+    def hops(self, times: FloatArray) -> FloatArray:
+        """Telegraph noise (n,) of mean 0, +1 or -1, at times (n,) in s, in any order.
+
+        An atom that has two places at the end of a tip sits in either, and changes it 12 times a
+        second on average.
+        """
+        # A change is as likely as none from each cell of time to the next.
+        cells = np.floor(np.asarray(times, float) * 2.0 * self._HOPS)
+        return np.where(self._normal(cells) < 0.0, -1.0, 1.0)
 
     def _normal(self, t: FloatArray) -> FloatArray:
         """Draw unit normal numbers, one per time: a hash of seed and time bits (splitmix64)."""

@@ -6,7 +6,7 @@ The lateral amplitudes A_k carry the position, the spectra g_k the energy, so th
 no spectrum and a spectrum no map.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from .constants import FloatArray
 
@@ -64,4 +64,17 @@ class Surface(Protocol):
 
     def height(self, x: FloatArray, y: FloatArray, blur: float = 0.0) -> FloatArray:
         """Geometric height (n,) in m, positive towards the tip."""
+        ...
+
+
+@runtime_checkable
+class Metal(Surface, Protocol):
+    """A metal: its atoms stick to a tip that touches it, and what the tip loses stays on it."""
+
+    def bare(self, x: float, y: float, radius: float) -> bool:
+        """Whether there is neither step nor adsorbate within `radius` (m) of a position (m)."""
+        ...
+
+    def marked(self, x: float, y: float, height: float, radius: float) -> Self:
+        """Return the surface with a heap of `height` and `radius` (m) at a position (m)."""
         ...

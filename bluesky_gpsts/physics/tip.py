@@ -24,23 +24,34 @@ class Tip:
         standard deviation (eV), amplitude relative to the flat part (above -1).
     slope : float
         Relative rise of the density of states per eV at the Fermi level.
+    jitter : float
+        Height (m) by which an atom at the apex hops up and down, at random.
+    length : float
+        How much longer (m) than at the start the tip is.
 
     Raises
     ------
     ValueError
-        If blur is negative, no apex has a positive weight, or a bump is too narrow (below
-        0.05 eV) or as deep as the density of states itself.
+        If blur or jitter is negative, no apex has a positive weight, or a bump is too narrow
+        (below 0.05 eV) or as deep as the density of states itself.
     """
 
     blur: float = 0.06e-9
     apexes: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 1.0),)
     background: tuple[tuple[float, float, float], ...] = ()
     slope: float = 0.0
+    jitter: float = 0.0
+    length: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
         if not (isfinite(self.blur) and self.blur >= 0.0):
             raise ValueError(f"tip blur is {self.blur} m; give a length of zero or more, in metres")
+        if not (isfinite(self.jitter) and self.jitter >= 0.0 and isfinite(self.length)):
+            raise ValueError(
+                f"tip jitter is {self.jitter} m and length {self.length} m; both must be finite, "
+                "and the jitter zero or more"
+            )
         if not self.apexes or any(not weight > 0.0 for _, _, weight in self.apexes):
             raise ValueError(
                 f"tip apexes are {self.apexes}; give at least one (dx, dy, weight), "

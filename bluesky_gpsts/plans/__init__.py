@@ -1,7 +1,19 @@
 """Plans for the RunEngine and the queue server."""
 
+from bluesky_gpsts.plans.conditioning import Conditioned, condition_tip
 from bluesky_gpsts.plans.drift import DriftChecks
 from bluesky_gpsts.plans.gp_sts import gp_sts
 from bluesky_gpsts.plans.survey import survey
+from bluesky_gpsts.plans.tip import check_tip
+from bluesky_gpsts.plans.verdict import TipCriteria, TipVerdict
 
-__all__ = ["DriftChecks", "gp_sts", "survey"]
+__all__ = [
+    "Conditioned",
+    "DriftChecks",
+    "TipCriteria",
+    "TipVerdict",
+    "check_tip",
+    "condition_tip",
+    "gp_sts",
+    "survey",
+]

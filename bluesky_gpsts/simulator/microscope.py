@@ -16,7 +16,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.physics import Drift, HeightNoise, Preamplifier, creep
+from bluesky_gpsts.physics import Drift, Preamplifier, creep
+from bluesky_gpsts.simulator.apex import Apex
 from bluesky_gpsts.simulator.course import Course
 from bluesky_gpsts.simulator.lockin import Lockin
 from bluesky_gpsts.simulator.record import AT_ONCE, Record
@@ -100,14 +101,13 @@ class Microscope:
     """
 
     def __init__(self, sample: Sample, seed: int, drift: Drift) -> None:
-        self.sample = sample
         self.seed = seed
         self.drift = drift
         self.truth = Truth()
+        self.apex = Apex(sample, seed, self.truth)
         # 5 fA per root hertz is what good preamplifiers reach at a gain of 10^9.
         self.preamplifier = Preamplifier(noise_density=5e-15)
         self.lockin = Lockin()
-        self.height_noise = HeightNoise(seed)
         self.range_xyz = _range_for(sample)
         self.setpoint = sample.conditions.setpoint
         self.p_gain, self.time_constant = 5e-12, 200e-6
@@ -134,6 +134,11 @@ class Microscope:
         here = np.zeros(1)
         self._z = float(self.equilibrium(self.under(here), here)[0])
         self.lift = Course.through((0.0, self._z))
+
+    @property
+    def sample(self) -> Sample:
+        """What lies beneath the tip, as the tip sees it now."""
+        return self.apex.sample
 
     # ------------------------------------------------------------ lateral
 
@@ -229,8 +234,8 @@ class Microscope:
         return self.feedback and not self.held
 
     def _ground(self, where: Array, t: Array) -> Array:
-        """Heights (n,) of the sample: its surface, raised by drift less its compensation."""
-        raised = self.drift.offset(t)[:, 2] - self.compensated(t)[:, 2]
+        """Heights (n,) at which the tip touches: the surface, drift and the tip's own length."""
+        raised = self.drift.offset(t)[:, 2] - self.compensated(t)[:, 2] + self.apex.length
         return self.sample.height(where[:, 0], where[:, 1]) + raised
 
     def _gap(self, where: Array, bias: Array) -> Array:
@@ -244,7 +249,7 @@ class Microscope:
     def z(self) -> float:
         """Height of the tip (m) at the last update, as the controller shows it."""
         # A closed loop follows the noise of the height, so that it shows in Z and not in the gap.
-        noise = self.height_noise.series(np.array([self._t])) if self.closed else np.zeros(1)
+        noise = self.apex.noise(np.array([self._t])) if self.closed else np.zeros(1)
         return self._z + float(noise[0])
 
     @property
@@ -255,6 +260,13 @@ class Microscope:
     def ramping(self, t: float) -> bool:
         """Whether the tip is being driven vertically."""
         return not self.closed and t < self.lift.end
+
+    # ------------------------------------------------------------ the tip's end
+
+    def pulsed(self, t: float, bias: float) -> None:
+        """Let a pulse to `bias` (V) that ends at time `t` (s) do what it does to the tip."""
+        self.update(t)
+        self.apex.pulsed(bias, self.under(np.array([t]))[0])
 
     # ------------------------------------------------------------ time
 
@@ -301,7 +313,7 @@ class Microscope:
         ground = self._ground(where, times)
         noise = np.zeros(len(times))
         if self.record is not None or not self.closed:
-            noise = self.height_noise.series(times)
+            noise = self.apex.noise(times)
         if self.closed:
             heights = _follow(self._z, self.equilibrium(where, times), times, self.feedback_lag)
             gap, shown = heights - ground, heights + noise
@@ -311,7 +323,7 @@ class Microscope:
         current = currents(self.sample, where, bias, gap)
         over = np.flatnonzero(np.abs(current) > self.overcurrent)
         stop = int(over[0]) + 1 if over.size else len(times)
-        self.truth.observe(gap[:stop], current[:stop])
+        self.truth.observe(gap[:stop], current[:stop], self.pending("shaper"))
         if self.record is not None:
             amplitude = self.lockin.modulation(self.record.running) * self.record.harmonic
             first = harmonics(self.sample, where, bias, gap, amplitude)
@@ -320,6 +332,7 @@ class Microscope:
             if self.record.complete:
                 self.record = None
         self._t, self._z = float(times[stop - 1]), float(heights[stop - 1])
+        self.apex.feel(gap[:stop], where[-1], self.pending("shaper"))
         if over.size:
             self.on_overcurrent(self._t)
 
@@ -362,7 +375,7 @@ class Microscope:
         where, shown = self.under(times), np.array([self.z])
         gap = self._z - self._ground(where, times)
         if not self.closed:
-            gap = gap + self.height_noise.series(times)
+            gap = gap + self.apex.noise(times)
         current = currents(self.sample, where, bias, gap)
         running = self.record is not None and self.record.running
         first = harmonics(self.sample, where, bias, gap, self.lockin.modulation(running))
@@ -388,6 +401,7 @@ class Microscope:
             gap = heights - ground
             self.truth.observe(gap, currents(self.sample, where, steps, gap))
             self._z = float(heights[-1])
+            self.apex.feel(gap, where[-1])
             if bias * old < 0:
                 self._blind_since = t
         self.output = Course.through((t, bias))

@@ -1,8 +1,8 @@
 """What lies beneath the simulated tip: a computed surface, or a recorded grid played back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from bluesky_gpsts.physics import (
     SURFACES,
     Drift,
     Junction,
+    Metal,
+    Tip,
     build_surface,
     decay,
     random_drift,
@@ -21,11 +23,19 @@ from bluesky_gpsts.physics import (
     window_sum,
 )
 
-__all__ = ["ComputedSample", "Conditions", "RecordedSample", "Sample", "open_sample"]
+__all__ = [
+    "ComputedSample",
+    "Conditions",
+    "RecordedSample",
+    "Sample",
+    "TipSample",
+    "open_sample",
+]
 
 Array = NDArray[np.float64]
 
 _SMALLEST_BIAS = 1e-6
+_BARE = 1.5e-9
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,28 @@ class Sample(Protocol):
         ...
 
 
+@runtime_checkable
+class TipSample(Sample, Protocol):
+    """A sample that can be seen with another tip, and bears the marks of one."""
+
+    @property
+    def tip(self) -> Tip:
+        """Tip above it."""
+        ...
+
+    def under(self, tip: Tip) -> Self:
+        """Same sample under another tip."""
+        ...
+
+    def bare(self, x: float, y: float) -> bool:
+        """Whether there is flat, bare metal at a position (m)."""
+        ...
+
+    def marked(self, x: float, y: float, height: float, radius: float) -> Self:
+        """Return the sample with a heap (m) at a position (m), where a touch leaves one."""
+        ...
+
+
 def _regulated(bias: float) -> float:
     """Bias the feedback can hold a current at: with none, it drives the tip into the sample."""
     return bias if abs(bias) > _SMALLEST_BIAS else float(np.copysign(_SMALLEST_BIAS, bias))
@@ -157,6 +189,28 @@ class ComputedSample:
     ) -> Array:
         """Integrals (n,) of dI/dV over the window (A)."""
         return window_sum(self.junction, x, y, window, bias, setpoint)
+
+    @property
+    def tip(self) -> Tip:
+        """Tip above it."""
+        return self.junction.tip
+
+    def under(self, tip: Tip) -> Self:
+        """Same sample under another tip."""
+        return replace(self, junction=replace(self.junction, tip=tip))
+
+    def bare(self, x: float, y: float) -> bool:
+        """Whether there is metal, with nothing on it within 1.5 nm, at a position (m)."""
+        surface = self.junction.surface
+        return isinstance(surface, Metal) and surface.bare(x, y, _BARE)
+
+    def marked(self, x: float, y: float, height: float, radius: float) -> Self:
+        """Return the sample with a heap (m) at a position (m); only metals keep marks."""
+        surface = self.junction.surface
+        if not isinstance(surface, Metal):
+            return self
+        heaped = surface.marked(x, y, height, radius)
+        return replace(self, junction=replace(self.junction, surface=heaped))
 
     def drift(self, seed: int) -> Drift:
         """Drift of the size reported by Thomas et al. for this surface."""

@@ -1,5 +1,6 @@
 """The simulator as one object: start it, reach its ports, read its hidden truth."""
 
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_gpsts.nanonis.commands import RELEASES
+from bluesky_gpsts.physics import Tip
 from bluesky_gpsts.simulator.clock import Clock
 from bluesky_gpsts.simulator.controller import Controller
 from bluesky_gpsts.simulator.faults import Fault, Faults
@@ -105,6 +107,30 @@ class Simulator:
     def inject(self, fault: Fault) -> None:
         """Let a fault happen to the next replies it fits."""
         self.faults.add(fault)
+
+    def change_tip(self, tip: Tip | None = None, after: float = 0.0) -> None:
+        """Let the end of the tip become another one.
+
+        Parameters
+        ----------
+        tip : Tip, optional
+            The tip it becomes; a random one, most often bad, unless given.
+        after : float
+            Simulated seconds from now; it may happen in the middle of an image or a sweep.
+
+        Raises
+        ------
+        ValueError
+            If `after` is negative, or the sample is a recording, which no other tip has seen.
+        """
+        if not after >= 0.0:
+            raise ValueError(f"after is {after} s; give 0 or more seconds from now")
+        with self.controller.lock:
+            self.controller.tip.apex.require()
+            t = self.controller.bring_up() + after
+            act = partial(self.controller.tip.apex.change, tip)
+            self.controller.tip.schedule(t, "tip change", act)
+            self.controller.bring_up()
 
     def trip_safe_tip(self) -> None:
         """Let a safe-tip event happen now."""

@@ -90,6 +90,7 @@ STATE = {
             "Piezo.DriftCompGet",
             "SafeTip.OnOffGet",
             "SafeTip.PropsGet",
+            "TipShaper.PropsGet",
         ),
         (1,): (
             "LockIn.ModOnOffGet",

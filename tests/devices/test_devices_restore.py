@@ -31,6 +31,7 @@ def change_everything(bench: Any) -> None:
         (stm.lock_in.amplitude, 0.011),
         (stm.lock_in.frequency, 811.0),
         (stm.lock_in.phase, 12.0),
+        (stm.shaper.lift, -6e-10),
         (stm.z_controller.p_gain, 8e-12),
         (stm.z_controller.setpoint, 6e-11),
         (stm.bias, -0.7),

@@ -434,7 +434,7 @@ GUARDS = [
     Guard("pulses that the limits forbid", without(Gate, "_check_conditioning"), PULSE),
     Guard(
         "more pulses than in an hour",
-        without(Gate, "_count"),
+        without(Gate, "check_count"),
         then(PULSE, PULSE, PULSE),
         limits=PULSES,
     ),

@@ -62,6 +62,7 @@ def bias_pulse(
     c.tip.set_bias(t, peak)
 
     def end() -> None:
+        c.tip.pulsed(t + width, peak)
         c.tip.set_bias(t + width, old)
         c.tip.release()
 
@@ -349,7 +350,8 @@ def shaper_start(c: Controller, wait: int, timeout: int) -> Answer:
     delay, change, bias, lift, time1, bias2, settle, height, time2, pause, restore = (
         c.tip_shaper.values
     )
-    tip, old = c.tip, c.tip.bias
+    # What is restored at the end is how the feedback was: a withdrawn tip stays withdrawn.
+    tip, old, feedback = c.tip, c.tip.bias, c.tip.feedback
     c.tip_shaper.bias = old
     tip.set_feedback(t, False)
 
@@ -371,7 +373,7 @@ def shaper_start(c: Controller, wait: int, timeout: int) -> Answer:
     at(last, old, 0.0, 0.0)
 
     def close() -> None:
-        if restore:
+        if restore and feedback:
             tip.set_feedback(last, True)
 
     tip.schedule(last, "shaper", close)
