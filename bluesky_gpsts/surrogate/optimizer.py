@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from .acquisition import Acquisition, Cost
 from .checkpoint import make_model
+from .checks import require_count
 from .grid import Grid
 from .kept import KeptOptimizer
 from .loop import choose, decide, free_candidates, learn, measured_data, stop_reason
 from .points import ID, SPECTRUM, is_suggested, read_point, read_position
 from .records import Ledger, Measurement
-from .settings import TRAIN_AT, Settings, require_count
+from .settings import TRAIN_AT, Settings
 from .structures import Structure
 from .threads import single_thread
 from .training import Prior
@@ -71,9 +72,10 @@ class MapOptimizer(KeptOptimizer):
         ``"distance"``, ``"module:function"``, or a function of the last position (2,) and all
         candidates (M, 2), in metres, to costs (M,) above zero, by which scores are divided.
     target_range : tuple of float, optional
-        Range of outcomes that ``"target probability"`` looks for.
+        Range (low, high) of outcomes that ``"target probability"`` looks for, in the unit of the
+        outcome.
     target_correlation : float, optional
-        Stop when `estimated_correlation` is at least this.
+        Stop when `estimated_correlation` is at least this, between 0 and 1.
     background : bool
         Train in a thread beside the measurement; the result is brought into use with the next
         outcome. Otherwise `ingest` waits for it.
@@ -130,7 +132,7 @@ class MapOptimizer(KeptOptimizer):
             min_points=n_initial if min_points is None else min_points,
             structure=structure,
             cost=cost,
-            target_range=None if target_range is None else tuple(target_range),  # type: ignore
+            target_range=target_range,
             target_correlation=target_correlation,
             background=background,
             components=components,

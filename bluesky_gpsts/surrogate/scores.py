@@ -153,7 +153,7 @@ def choose_highest(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> int:
 def _look_up(given: Any, known: dict[str, Any], what: str, form: str) -> Any:
     if callable(given):
         return given
-    if given in known:
+    if isinstance(given, str) and given in known:
         return known[given]
     if isinstance(given, str) and given.count(":") == 1:
         module, name = given.split(":")
@@ -165,7 +165,7 @@ def _look_up(given: Any, known: dict[str, Any], what: str, form: str) -> Any:
                 "'module:function' of a module that can be imported."
             ) from error
         if not callable(found):
-            raise ValueError(f"{given!r} is {found!r}; a {what} must be a function.")
+            raise ValueError(f"The {what} {given!r} is {found!r}; it must be a function.")
         return found
     raise ValueError(
         f"No {what} {given!r}; choose one of {', '.join(known)}, or give a callable {form}, "

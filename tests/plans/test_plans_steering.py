@@ -126,7 +126,11 @@ def test_a_topograph_goes_into_the_run(
         ({"structure": {"structure": "disc"}}, "No structure 'disc'"),
         ({"structure": {"structure": "topograph", "sha256": "0"}}, "give the image"),
         ({"prior": {"width": 1.0}}, "the prior has no 'width'"),
+        ({"structure": {"structure": "symmetry", "centre": [0, 0]}}, "has no 'centre'"),
+        ({"structure": {"structure": "symmetry", "center": "ab"}}, "is 'ab'; give two finite"),
         ({"prior": {"length": -1.0}}, "length of the prior is -1.0"),
+        ({"prior": {"length_factor": 0.5}}, "length_factor of the prior is 0.5; give a number"),
+        ({"prior": 3}, "prior is 3; give a bluesky_gpsts.surrogate.Prior, or a dict"),
         ({"components": -1}, "components must be a whole number of 0 or above"),
     ],
 )
