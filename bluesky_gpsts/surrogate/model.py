@@ -350,7 +350,7 @@ class SurfaceModel:
         )
         scores = evaluate(acquisition, mean, variance, candidates)
         if cost is not None and origin is not None:
-            scores = discount(scores, cost, origin, self.grid.xy)
+            scores = discount(scores, cost, origin, self.grid.xy, allowed)
         index = choose_highest(scores, allowed)
         return index, float(scores[index])
 

@@ -181,7 +181,26 @@ def test_a_function_that_fails_is_named_and_the_loop_can_go_on():
     with pytest.raises(ValueError, match="a cost must be finite and above zero"):
         cost.suggest()
     with pytest.raises(ValueError, match="returned shape"):
-        discount(np.ones(GRID.size), lambda o, xy: 1.0, np.zeros(2), GRID.xy)
+        discount(
+            np.ones(GRID.size), lambda o, xy: 1.0, np.zeros(2), GRID.xy, np.ones(GRID.size, bool)
+        )
+
+
+def test_only_the_cost_of_what_may_be_chosen_counts():
+    """The way to the last point is 0, and that point is not chosen again."""
+    ways = []
+
+    def way(origin, xy):
+        ways.append(np.hypot(*(xy - origin).T))
+        return ways[-1]
+
+    points = run(MapOptimizer(GRID, cost=way, n_initial=2), 12)
+    assert all(found.min() == 0.0 for found in ways) and len(ways) == 10
+    assert len({(p["x"], p["y"]) for p in points}) == 12
+    blocked = MapOptimizer(GRID, cost=lambda o, xy: np.where(xy[:, 0] > 0, 0.0, 1.0), n_initial=1)
+    run(blocked, 1)
+    with pytest.raises(ValueError, match="a cost must be finite and above zero"):
+        blocked.suggest()
 
 
 def test_a_cost_of_the_way_makes_it_shorter():
