@@ -26,6 +26,13 @@ BENCHMARKS = (
 )
 
 
+_FUNCTIONS = (
+    "acquisition function: weighted (default), variance, covariance, shannon information gain, "
+    "ucb, lcb, expected improvement, relative information entropy, total correlation, gradient, "
+    "class, or one of your own as module:function, also of a module in the current folder"
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpsts",
@@ -42,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", default="0", help="whole number (default: 0)")
     demo.add_argument("--spectra", default="60", help="number of spectra (default: 60)")
-    demo.add_argument("--acquisition", default="weighted", help="weighted, variance or ucb")
+    demo.add_argument("--acquisition", default="weighted", help=_FUNCTIONS)
     demo.add_argument(
         "--folder", type=Path, default=Path("demo"), help="for catalog and report (default: demo)"
     )
@@ -325,6 +332,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        # The installed command looks in its own folder instead; last, so that nothing is shadowed.
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
         return _COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("gpsts: stopped", file=sys.stderr)

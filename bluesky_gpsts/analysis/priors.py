@@ -1,6 +1,6 @@
 """What the catalog tells the next run: its survey image, and earlier runs on such a defect."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,7 @@ from bluesky_gpsts.images import find_center, lattice_from_image
 from bluesky_gpsts.surrogate import Grid, Lattice, Library, Prior, Symmetry, Topograph
 
 from .errors import AnalysisError
-from .record import RunRecord, read_record
+from .record import RunRecord, read_record, require_uid
 
 
 def learned_prior(catalog: Any, uids: Sequence[str], frame: Grid) -> dict[str, float]:
@@ -35,8 +35,10 @@ def learned_prior(catalog: Any, uids: Sequence[str], frame: Grid) -> dict[str, f
     Raises
     ------
     AnalysisError
-        If there is no such run, or one whose model was never trained.
+        If there is no such run, or one whose model was never trained, or an argument is of
+        another kind.
     """
+    _require_grid("frame", frame)
     records = _records(catalog, uids)
     for record in records:
         if not record.history.trained[-1]:
@@ -67,10 +69,11 @@ def library_of(catalog: Any, uids: Sequence[str], grid: Grid) -> Library:
     Raises
     ------
     AnalysisError
-        If there is no such run, or it has no map.
+        If there is no such run, it has no map, or an argument is of another kind.
     """
     from scipy.ndimage import map_coordinates
 
+    _require_grid("grid", grid)
     maps = []
     for record in _records(catalog, uids):
         mean = record.final_maps[0]
@@ -149,6 +152,7 @@ def topograph_of(catalog: Any, uid: str, grid: Grid) -> Topograph:
     """
     from scipy.ndimage import map_coordinates
 
+    _require_grid("grid", grid)
     frame, image = _topography(catalog, uid)
     unit = frame.to_unit(grid.xy)
     outside = float(np.max((np.abs(unit) - 0.5) * (frame.nx, frame.ny)))
@@ -166,6 +170,7 @@ def _topography(
     catalog: Any, uid: str, which: str = "topography"
 ) -> tuple[Grid, npt.NDArray[np.float64]]:
     """Frame and image of a survey, plane-corrected or as scanned, row 0 at the bottom."""
+    require_uid(uid)
     try:
         run = catalog[uid]
     except KeyError as error:
@@ -180,7 +185,15 @@ def _topography(
     return Grid.from_metadata({**run.metadata["start"]["frame"], "nx": nx, "ny": ny}), image
 
 
+def _require_grid(what: str, given: Any) -> None:
+    if not isinstance(given, Grid):
+        raise AnalysisError(f"{what} is {given!r}; give a bluesky_gpsts.surrogate.Grid.")
+
+
 def _records(catalog: Any, uids: Sequence[str]) -> list[RunRecord]:
+    if isinstance(uids, str) or not isinstance(uids, Iterable):
+        raise AnalysisError(f"The uids are {uids!r}; give a list of them, such as ['3f2a9c'].")
+    uids = list(uids)
     if not uids:
         raise AnalysisError("There is no earlier run to learn from; give at least one uid.")
     records = [read_record(catalog, uid) for uid in uids]

@@ -138,6 +138,12 @@ class RunRecord:
         return float(self.stop.get("time", last)) - begin
 
 
+def require_uid(uid: Any) -> None:
+    """Raise AnalysisError unless a uid is text."""
+    if not isinstance(uid, str):
+        raise AnalysisError(f"The uid of a run is text, not {uid!r}; list the runs for theirs.")
+
+
 def read_record(catalog: Any, uid: str) -> RunRecord:
     """Read a run of the plan gp_sts, its survey and its truth.
 
@@ -155,16 +161,18 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
     Raises
     ------
     AnalysisError
-        There is no such run, or it is not one of gp_sts.
+        There is no such run, its uid is no text, or it is not one of gp_sts.
     CatalogError
         The run cannot be read.
     """
+    require_uid(uid)
     try:
         run = catalog[uid]
     except KeyError as error:
         why = error.args[0] if error.args and " " in str(error.args[0]) else f"no run {uid!r}"
         raise AnalysisError(
-            f"The catalog cannot show the run: {why}. List the runs of the catalog for their uids."
+            f"The catalog cannot show the run: {why.rstrip('.')}. List the runs of the catalog for "
+            "their uids."
         ) from error
     start, stop = dict(run.metadata["start"]), dict(run.metadata.get("stop") or {})
     spectra, decisions = read_spectra(run), read_decisions(run)

@@ -149,7 +149,9 @@ def run(
             known = ", ".join(f"{level:g}" for level in dict(CONDITIONS))
             raise ValueError(f"noise is {noise:g}; choose from {known} (quick: 0.03 only)")
         protocol = replace(protocol, conditions=chosen)
-    if report_only and (results is None or not results.exists()):
+    if report_only and results is None:
+        raise ValueError("to report on results, name their file: --results FILE")
+    if report_only and results is not None and not results.exists():
         raise FileNotFoundError(f"there are no results to report on in {results}; measure first")
     store = Store(results)
     tasks, skipped = _tasks(protocol, recorded, data)

@@ -1,13 +1,20 @@
 """Checks of a plan's arguments, before anything is written."""
 
 import math
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from bluesky_gpsts.devices import NanonisSTM
 
 __all__ = [
+    "plain",
     "require_count",
     "require_feedback",
+    "require_metadata",
+    "require_name",
     "require_optimizer",
     "require_pair",
     "require_positive",
@@ -15,18 +22,46 @@ __all__ = [
 ]
 
 
+def plain(value: Any) -> Any:
+    """Return a start document's content with numbers of NumPy as those of Python."""
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def require_metadata(md: Any) -> dict[str, Any]:
+    """Return more entries for a start document, none for None, or raise ValueError."""
+    if md is None:
+        return {}
+    if not isinstance(md, Mapping) or not all(isinstance(key, str) for key in md):
+        raise ValueError(f"md must be a dict whose keys are text, not {md!r}")
+    return dict(md)
+
+
+def require_name(what: str, value: Any) -> str:
+    """Return text, or raise ValueError: functions go by their names."""
+    if callable(value):
+        raise ValueError(
+            f"{what} must be a name, which the documents of the run can hold, not {value!r}; put "
+            "the function into a module and give 'module:function'"
+        )
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be text, not {value!r}")
+    return value
+
+
 def require_seed(seed: Any) -> int:
     """Return a seed that is a whole number of 0 or above, or raise ValueError."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number of 0 or above, not {seed!r}")
-    return seed
+    return require_count("seed", seed, 0)
 
 
 def require_count(what: str, value: Any, least: int) -> int:
     """Return a whole number of at least `least`, or raise ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{what} must be a whole number of {least} or above, not {value!r}")
-    return value
+    return int(value)
 
 
 def require_positive(what: str, value: Any, unit: str, or_zero: bool = False) -> float:
@@ -72,6 +107,6 @@ def require_feedback(stm: NanonisSTM) -> None:
 
 def _number(value: Any) -> float:
     """A finite number as it is, anything else as NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
     return float(value) if math.isfinite(value) else math.nan

@@ -15,8 +15,11 @@ from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.plans.checks import (
+    plain,
     require_count,
     require_feedback,
+    require_metadata,
+    require_name,
     require_optimizer,
     require_pair,
     require_positive,
@@ -60,7 +63,7 @@ def gp_sts(
     target_std: Optional[float] = None,  # noqa: UP045
     target_correlation: Optional[float] = None,  # noqa: UP045
     structure: Any = None,
-    prior: Optional[dict] = None,  # noqa: UP045
+    prior: Any = None,
     components: int = 0,
     merit: str = "",
     classifier: Any = None,
@@ -115,8 +118,8 @@ def gp_sts(
         What the survey image tells: a `Symmetry`, `Lattice`, `Topograph` or `Library` of
         `bluesky_gpsts.surrogate`, or what its ``to_json`` returns, such as
         ``{"structure": "symmetry", "kind": "C3", "center": [1e-9, 0.0]}`` in metres.
-    prior : dict
-        Prior on the hyperparameters: fields of `bluesky_gpsts.surrogate.Prior`, as
+    prior : dict or object
+        Prior on the hyperparameters: a `bluesky_gpsts.surrogate.Prior` or its fields, as
         `bluesky_gpsts.analysis.learned_prior` gives them for earlier runs.
     components : int
         Principal components of whole spectra to model beside the figure of merit, at most; the
@@ -163,27 +166,37 @@ def gp_sts(
     """
     from bluesky_gpsts.surrogate import Grid, MapOptimizer, Settings, images_of
 
-    require_seed(seed)
-    require_count("n_spectra", n_spectra, 1)
-    require_count("n_initial", n_initial, 1)
-    require_count("n_points", n_points, 8)
+    seed = require_seed(seed)
+    n_spectra = require_count("n_spectra", n_spectra, 1)
+    n_initial = require_count("n_initial", n_initial, 1)
+    n_points = require_count("n_points", n_points, 8)
+    components = require_count("components", components, 0)
+    for what, name in (
+        ("acquisition", acquisition),
+        ("kernel", kernel),
+        ("cost", cost or ""),
+        ("merit", merit),
+        ("survey", survey),
+    ):
+        require_name(what, name)
+    more = require_metadata(md)
     window = require_pair("window", window, "V")
     bias_range = require_pair("bias_range", bias_range, "V")
     limits = stm.instrument_limits
     for bias in bias_range:
         limits.check_bias(bias)
     check_window(window, bias_range, n_points)
-    require_count("components", components, 0)
     own = own_merit(merit) if merit else None
     namer = known_classifier(classifier)
     checks = known_checks(drift)
-    require_positive("integration", integration, "s")
-    require_positive("settle", settle, "s")
-    require_positive("settling", settling, "s", or_zero=True)
-    require_positive("modulation", modulation, "V", or_zero=True)
+    integration = require_positive("integration", integration, "s")
+    settle = require_positive("settle", settle, "s")
+    settling = require_positive("settling", settling, "s", or_zero=True)
+    modulation = require_positive("modulation", modulation, "V", or_zero=True)
     limits.check("a modulation", modulation, "V", 0.0, limits.modulation)
     require_pair("grid", grid, "candidates across and along the frame")
     nx, ny = (require_count("grid", count, 2) for count in grid)
+    start_prior = known_prior(prior)
     stm.scan.check()
     require_feedback(stm)
     frame = frame_metadata(stm)
@@ -200,7 +213,7 @@ def gp_sts(
             target_correlation=target_correlation,
             cost=cost,
             structure=known_structure(structure),
-            prior=known_prior(prior),
+            prior=start_prior,
             components=components,
         )
     require_optimizer(optimizer)
@@ -220,7 +233,7 @@ def gp_sts(
         "target_std": target_std,
         "target_correlation": target_correlation,
         "structure": None if known is None else known.describe(),
-        "prior": prior,
+        "prior": None if prior is None else asdict(start_prior),
         "components": components,
         "merit": merit,
         "classifier": None if namer is None else namer.metadata["model"],
@@ -246,7 +259,7 @@ def gp_sts(
             decision.default_noise_variance,
         ):
             signal.units = ""
-    metadata = {
+    metadata: dict[str, Any] = {
         "plan_name": "gp_sts",
         "plan_args": arguments,
         "detectors": [sts.name],
@@ -267,7 +280,7 @@ def gp_sts(
         "kernel": kernel,
         "columns": columns_of(stm, judged),
         "hints": {"dimensions": [([tip.x.name, tip.y.name], "primary")]},
-        **(md or {}),
+        **more,
     }
     class_record = ClassRecord(name="class")
     points: list[Any] = []
@@ -298,7 +311,7 @@ def gp_sts(
     @bpp.stage_decorator([stm])
     def staged() -> Generator[Msg, Any, str]:
         yield from plain_errors(prepare())
-        return (yield from in_run(plain_errors(loop()), metadata))
+        return (yield from in_run(plain_errors(loop()), plain(metadata)))
 
     def prepare() -> Generator[Msg, Any, None]:
         for signal, value in (

@@ -19,7 +19,7 @@ def known_structure(given: Any) -> Any:
     Raises
     ------
     ValueError
-        If it is neither, or damaged.
+        If it is neither, or a key is unknown, missing or out of range.
     """
     from bluesky_gpsts.surrogate import Structure, structure_from_json
 
@@ -30,30 +30,33 @@ def known_structure(given: Any) -> Any:
             f"structure is {given!r}; give a structure of bluesky_gpsts.surrogate or what its "
             "to_json returns, such as {'structure': 'symmetry', 'kind': 'C3', 'center': [0, 0]}"
         )
-    return structure_from_json({**_DEFAULTS.get(str(given.get("structure")), {}), **given})
+    return structure_from_json(given)
 
 
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "symmetry": {"kind": "C3", "center": None, "mirror": False, "center_error": None},
-    "lattice": {"error": 0.02},
-    "library": {"components": 40},
-}
+def known_prior(given: Any) -> Any:
+    """Return the `bluesky_gpsts.surrogate.Prior` that an argument of a plan describes.
 
-
-def known_prior(given: Mapping[str, Any] | None) -> Any:
-    """Return the `bluesky_gpsts.surrogate.Prior` with the given fields.
+    Parameters
+    ----------
+    given : mapping, Prior or None
+        Fields of the prior, the prior itself, or None for its defaults.
 
     Raises
     ------
     ValueError
-        If a field is unknown or not a number above zero.
+        If it is neither, or a field is unknown or out of range.
     """
     from bluesky_gpsts.surrogate import Prior
 
+    if given is None or isinstance(given, Prior):
+        return given or Prior()
     names = [field.name for field in fields(Prior)]
-    for name, value in (given or {}).items():
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"prior is {given!r}; give a bluesky_gpsts.surrogate.Prior, or a dict with some of "
+            f"{', '.join(names)}"
+        )
+    for name in given:
         if name not in names:
             raise ValueError(f"the prior has no {name!r}; it has {', '.join(names)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ValueError(f"{name} of the prior is {value!r}; give a number above zero")
-    return Prior(**(given or {}))
+    return Prior(**given)

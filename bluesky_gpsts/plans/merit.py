@@ -176,6 +176,8 @@ def judge(
             return Merit(*figure_of_merit(bias, didv, window))
         except ValueError as error:
             return _failed(str(error))
+    from bluesky_gpsts.surrogate.points import LARGEST
+
     name = getattr(own, "__name__", repr(own))
     try:
         answer = np.atleast_1d(np.asarray(own(bias, didv), dtype=float))
@@ -183,13 +185,18 @@ def judge(
         return _failed(f"the figure of merit {name} called sys.exit({error.code!r})")
     except Exception as error:
         return _failed(f"the figure of merit {name} raised {type(error).__name__}: {error}")
-    if answer.shape not in ((1,), (2,)) or not math.isfinite(answer[0]):
+    if answer.shape not in ((1,), (2,)):
         return _failed(
-            f"the figure of merit {name} returned {answer.tolist()}; it must return a finite "
-            "number, or a number and its variance"
+            f"the figure of merit {name} returned an array of shape {answer.shape}; it must return "
+            "a finite number, or a number and its variance"
+        )
+    if not abs(answer[0]) <= LARGEST:
+        return _failed(
+            f"the figure of merit {name} returned {answer[0]:g}; it must return a finite number, "
+            f"of size {LARGEST:g} at most"
         )
     variance = float(answer[1]) if len(answer) == 2 else math.nan
-    if variance < 0 or math.isinf(variance):
+    if variance < 0 or variance > LARGEST**2:
         return _failed(f"the figure of merit {name} returned the variance {variance:g}")
     return Merit(float(answer[0]), variance)
 

@@ -34,10 +34,13 @@ def off_loop(executor: Executor, work: Callable[[], T]) -> Generator[Msg, Any, T
     """
     futures: list[Future[T]] = []
 
-    async def wait() -> T:
+    async def wait() -> None:
         if not futures:
             futures.append(executor.submit(work))
-        return await asyncio.shield(asyncio.wrap_future(futures[0]))
+        done = asyncio.wrap_future(futures[0])
+        # An error is raised in the plan, below; asyncio need not report it as forgotten.
+        done.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait([done])
 
     yield Msg("wait_for", None, [wait])
     return futures[0].result()

@@ -10,7 +10,13 @@ from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.images import flatten_lines
-from bluesky_gpsts.plans.checks import require_count, require_feedback, require_positive
+from bluesky_gpsts.plans.checks import (
+    plain,
+    require_count,
+    require_feedback,
+    require_metadata,
+    require_positive,
+)
 from bluesky_gpsts.plans.records import SurveyRecord
 from bluesky_gpsts.plans.stubs import plain_errors
 
@@ -62,9 +68,10 @@ def survey(
         If an argument is out of range, or the frame out of the piezo's reach; the tip has not
         moved then.
     """
-    require_count("pixels", pixels, 16)
-    require_count("lines", lines, 1)
-    require_positive("line_time", line_time, "s")
+    pixels = require_count("pixels", pixels, 16)
+    lines = require_count("lines", lines, 1)
+    line_time = require_positive("line_time", line_time, "s")
+    more = require_metadata(md)
     if pixels % 16:
         raise ValueError(f"pixels must be a multiple of 16, not {pixels}")
     stm.scan.check()
@@ -84,13 +91,13 @@ def survey(
             "backward": scan.backward.name,
             "topography": record.topography.name,
         },
-        **(md or {}),
+        **more,
     }
 
     @bpp.stage_decorator([stm])
     def staged() -> Generator[Msg, Any, str]:
         yield from plain_errors(prepare())
-        uid: str = yield from bpp.run_wrapper(plain_errors(image()), md=metadata)
+        uid: str = yield from bpp.run_wrapper(plain_errors(image()), md=plain(metadata))
         return uid
 
     def prepare() -> Generator[Msg, Any, None]:

@@ -59,7 +59,7 @@ class Candidates:
         What is looked for: the posterior mean or, where whole spectra are modelled, how far the
         expected spectrum is from the commonest (root of the summed squares over the bias axis).
     target : tuple of float or None
-        Range of outcomes that is looked for.
+        Range (low, high) of outcomes that is looked for, in their unit.
     structured : bool
         Whether a structure is in use.
     named : Named or None

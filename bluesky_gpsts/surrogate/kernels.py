@@ -150,7 +150,7 @@ def get_kernel(name: str) -> Kernel:
     """
     try:
         return KERNELS[name]
-    except KeyError:
+    except (KeyError, TypeError):
         raise ValueError(f"No kernel {name!r}; choose one of {', '.join(KERNELS)}.") from None
 
 

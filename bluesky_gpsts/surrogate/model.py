@@ -303,7 +303,7 @@ class SurfaceModel:
             Positions under way, fractions of the frame. The variance counts them as measured, so
             that several suggestions at once are chosen jointly.
         target : tuple of float, optional
-            Range of outcomes that is looked for.
+            Range (low, high) of outcomes that is looked for, in their unit.
         cost : callable, optional
             Cost of each candidate, by which scores are divided.
         origin : ndarray, shape (2,), optional
@@ -350,7 +350,7 @@ class SurfaceModel:
         )
         scores = evaluate(acquisition, mean, variance, candidates)
         if cost is not None and origin is not None:
-            scores = discount(scores, cost, origin, self.grid.xy)
+            scores = discount(scores, cost, origin, self.grid.xy, allowed)
         index = choose_highest(scores, allowed)
         return index, float(scores[index])
 

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from .acquisition import Acquisition, Cost
 from .checkpoint import make_model
+from .checks import require_count
 from .grid import Grid
 from .kept import KeptOptimizer
 from .loop import choose, decide, free_candidates, learn, measured_data, stop_reason
-from .points import ID, SPECTRUM, is_suggested, read_point, read_position
+from .points import ID, SPECTRUM, is_suggested, read_point, read_points, read_position
 from .records import Ledger, Measurement
-from .settings import TRAIN_AT, Settings, require_count
+from .settings import TRAIN_AT, Settings
 from .structures import Structure
 from .threads import single_thread
 from .training import Prior
@@ -69,11 +70,13 @@ class MapOptimizer(KeptOptimizer):
         outcomes speak against it.
     cost : str or callable, optional
         ``"distance"``, ``"module:function"``, or a function of the last position (2,) and all
-        candidates (M, 2), in metres, to costs (M,) above zero, by which scores are divided.
+        candidates (M, 2), in metres, to costs (M,), by which scores are divided. Those of
+        candidates that may be chosen must be above zero.
     target_range : tuple of float, optional
-        Range of outcomes that ``"target probability"`` looks for.
+        Range (low, high) of outcomes that ``"target probability"`` looks for, in the unit of the
+        outcome.
     target_correlation : float, optional
-        Stop when `estimated_correlation` is at least this.
+        Stop when `estimated_correlation` is at least this, between 0 and 1.
     background : bool
         Train in a thread beside the measurement; the result is brought into use with the next
         outcome. Otherwise `ingest` waits for it.
@@ -130,7 +133,7 @@ class MapOptimizer(KeptOptimizer):
             min_points=n_initial if min_points is None else min_points,
             structure=structure,
             cost=cost,
-            target_range=None if target_range is None else tuple(target_range),  # type: ignore
+            target_range=target_range,
             target_correlation=target_correlation,
             background=background,
             components=components,
@@ -194,12 +197,13 @@ class MapOptimizer(KeptOptimizer):
         Raises
         ------
         ValueError
-            If an id is unknown or has an outcome already, if a number is missing, not finite or
-            negative where it must not be, or if a position is outside the frame.
+            If an id is unknown or has an outcome already, if a number is missing, not finite,
+            negative where it must not be or of a size that no unit explains (above 1e60), or if a
+            position is outside the frame.
         """
         new_id = self._ledger.next_id
         fresh: dict[int, Measurement] = {}
-        for point in points:
+        for point in read_points(points):
             measurement = read_point(point, self.settings, self._ledger, new_id)
             if self._ledger.has_outcome(measurement.id) or measurement.id in fresh:
                 raise ValueError(
@@ -288,6 +292,7 @@ class MapOptimizer(KeptOptimizer):
         ValueError
             If a coordinate is missing, not finite or outside the frame.
         """
+        suggestions = read_points(suggestions)
         positions = [read_position(point, self.settings) for point in suggestions]
         registered = []
         for point, (x, y) in zip(suggestions, positions, strict=True):
@@ -310,6 +315,7 @@ class MapOptimizer(KeptOptimizer):
         ValueError
             If an id is missing or unknown, or has an outcome.
         """
+        suggestions = read_points(suggestions)
         for point in suggestions:
             if not is_suggested(point, self._ledger) or self._ledger.has_outcome(point[ID]):
                 raise ValueError(

@@ -1,7 +1,7 @@
 """Reading points that come from outside: every number is checked before the model sees it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,25 @@ BASELINE = "baseline"
 
 # Drift and creep put a spectrum beside its pixel; at the border, that is outside the frame.
 MARGIN = 0.05
+
+# Beyond this a number is no outcome in any unit, and its square is near the largest there is.
+LARGEST = 1e60
+
+
+def read_points(points: Any) -> list[Mapping[str, Any]]:
+    """Return points as a list.
+
+    Raises
+    ------
+    ValueError
+        If they are not a sequence of mappings.
+    """
+    listed = list(points) if isinstance(points, Iterable) else [points]
+    if isinstance(points, Mapping) or not all(isinstance(point, Mapping) for point in listed):
+        raise ValueError(
+            f"The points are {points!r:.200}; give a list of dicts, such as those of suggest()."
+        )
+    return listed
 
 
 def read_point(
@@ -62,11 +81,11 @@ def read_point(
         settings.grid.index_of(x, y, margin=MARGIN)
     else:
         x, y = ledger.positions[identifier]
-    value = _number(point, settings.outcome, label)
+    value = _number(point, settings.outcome, label, LARGEST)
     variance = math.nan
     name = f"{settings.outcome}_variance"
     if point.get(name) is not None:
-        variance = _number(point, name, label)
+        variance = _number(point, name, label, LARGEST**2)
         if variance < 0:
             raise ValueError(
                 f"Point {label}: {name} is {variance:g}; a variance is not negative. Leave it "
@@ -95,6 +114,11 @@ def read_spectrum(point: Mapping[str, Any], ledger: Ledger, label: str) -> Float
             f"Point {label}: the {SPECTRUM} has shape {spectrum.shape} and "
             f"{np.count_nonzero(~np.isfinite(spectrum))} values that are not finite; give three "
             "finite values or more in one dimension, or report the point with register_failures."
+        )
+    if np.abs(spectrum).max() > LARGEST:
+        raise ValueError(
+            f"Point {label}: the {SPECTRUM} has a value of size {np.abs(spectrum).max():g}; "
+            f"{_TOO_LARGE.format(LARGEST)}"
         )
     if ledger.measured:
         first = ledger.measured[0].spectrum
@@ -128,12 +152,15 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _number(point: Mapping[str, Any], name: str, label: str) -> float:
+_TOO_LARGE = "give values up to {:g} in another unit, or report the point with register_failures."
+
+
+def _number(point: Mapping[str, Any], name: str, label: str, largest: float = math.inf) -> float:
     if name not in point:
         raise ValueError(f"Point {label} has no {name!r}; it has {sorted(map(str, point))}.")
     try:
         value = float(point[name])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"Point {label}: {name} is {point[name]!r}; give one finite number."
         ) from None
@@ -142,4 +169,6 @@ def _number(point: Mapping[str, Any], name: str, label: str) -> float:
             f"Point {label}: {name} is {value}; give a finite number, or report the point with "
             "register_failures."
         )
+    if abs(value) > largest:
+        raise ValueError(f"Point {label}: {name} is {value:g}; {_TOO_LARGE.format(largest)}")
     return value

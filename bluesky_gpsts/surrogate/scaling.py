@@ -8,6 +8,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 _FLOOR = 1e-3
+# The square of a number below this is lost in the smallest numbers there are.
+_NOTHING = 1e-60
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Scaling:
 
     @classmethod
     def of(cls, values: FloatArray, relative_noise: float) -> "Scaling":
-        """Choose the scaling for some outcomes.
+        """Choose the scaling for some outcomes; a range below 1e-60 counts as none.
 
         Parameters
         ----------
@@ -44,9 +46,9 @@ class Scaling:
         size = float(np.abs(values).max())
         scale = size * float(np.std(values / size)) if size > 0 else 0.0
         span = float(np.ptp(values))
-        if scale <= 1e-9 * size or span == 0.0:
+        if scale <= max(1e-9 * size, _NOTHING):
             # Equal outcomes have no spread of their own; their size is the only scale there is.
-            scale = span = size if size > 0 else 1.0
+            scale = span = size if size > _NOTHING else 1.0
         return cls(float(np.mean(values)), scale, (relative_noise * span) ** 2)
 
     def standardise(self, values: FloatArray) -> FloatArray:

@@ -33,7 +33,8 @@ def get_cost(cost: str | Cost) -> Cost:
     """Return a cost function by its name (see `COSTS`), ``"module:function"``, or itself.
 
     It gets the last position (2,) and all candidates (M, 2), in sample coordinates in metres, and
-    returns the cost of each candidate (M,), above zero, in any unit.
+    returns the cost of each candidate (M,), in any unit; that of those that may still be chosen
+    must be above zero.
 
     Raises
     ------
@@ -84,8 +85,17 @@ def evaluate(
     return scores
 
 
-def discount(scores: FloatArray, cost: Cost, origin: FloatArray, xy: FloatArray) -> FloatArray:
+def discount(
+    scores: FloatArray,
+    cost: Cost,
+    origin: FloatArray,
+    xy: FloatArray,
+    allowed: npt.NDArray[np.bool_],
+) -> FloatArray:
     """Divide scores, counted from the lowest, by the cost of each candidate.
+
+    The cost of a candidate that may not be chosen, such as the point where the tip is, does not
+    count.
 
     Parameters
     ----------
@@ -97,22 +107,30 @@ def discount(scores: FloatArray, cost: Cost, origin: FloatArray, xy: FloatArray)
         Last position, in metres.
     xy : ndarray, shape (M, 2)
         Candidates, in metres.
+    allowed : ndarray of bool, shape (M,)
+        Candidates that may be chosen.
+
+    Returns
+    -------
+    ndarray, shape (M,)
+        Scores; 0 where a candidate may not be chosen.
 
     Raises
     ------
     ValueError
-        If the cost function raises, or returns another shape or a cost that is not above zero.
+        If the cost function raises, or returns another shape or, of a candidate that may be
+        chosen, a cost that is not above zero.
     """
     label = f"Cost function {_name(cost)}"
     costs = _call(label, cost, (origin, xy), scores.shape, "cost")
-    good = np.isfinite(costs) & (costs > 0)
-    if not good.all():
-        bad = int(np.flatnonzero(~good)[0])
+    wrong = allowed & ~(np.isfinite(costs) & (costs > 0))
+    if wrong.any():
+        bad = int(np.flatnonzero(wrong)[0])
         raise ValueError(
             f"{label} returned {costs[bad]} for candidate {bad} at ({xy[bad, 0]:g}, "
             f"{xy[bad, 1]:g}) m; a cost must be finite and above zero."
         )
-    return (scores - scores.min()) / costs
+    return np.divide(scores - scores.min(), costs, out=np.zeros_like(scores), where=allowed)
 
 
 def choose_highest(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> int:
@@ -153,7 +171,7 @@ def choose_highest(scores: FloatArray, allowed: npt.NDArray[np.bool_]) -> int:
 def _look_up(given: Any, known: dict[str, Any], what: str, form: str) -> Any:
     if callable(given):
         return given
-    if given in known:
+    if isinstance(given, str) and given in known:
         return known[given]
     if isinstance(given, str) and given.count(":") == 1:
         module, name = given.split(":")
@@ -165,7 +183,7 @@ def _look_up(given: Any, known: dict[str, Any], what: str, form: str) -> Any:
                 "'module:function' of a module that can be imported."
             ) from error
         if not callable(found):
-            raise ValueError(f"{given!r} is {found!r}; a {what} must be a function.")
+            raise ValueError(f"The {what} {given!r} is {found!r}; it must be a function.")
         return found
     raise ValueError(
         f"No {what} {given!r}; choose one of {', '.join(known)}, or give a callable {form}, "

@@ -1,14 +1,13 @@
 """The settings of an optimizer, checked once and kept as they were given."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from .acquisition import Acquisition, Cost
+from .checks import require_between, require_count, require_flag, require_pair, require_positive
 from .grid import Grid
 from .kernels import get_kernel
 from .scores import get_acquisition, get_cost
@@ -52,12 +51,23 @@ class Settings:
     components: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.parameters) != 2 or self.parameters[0] == self.parameters[1]:
-            raise ValueError(f"parameters is {self.parameters!r}; give two different names.")
+        names = self.parameters
+        if len(names) != 2 or names[0] == names[1]:
+            raise ValueError(f"parameters is {names!r}; give two different names.")
+        if not isinstance(self.grid, Grid):
+            raise ValueError(f"grid is {self.grid!r}; give a Grid.")
+        if not isinstance(self.prior, Prior):
+            raise ValueError(f"prior is {self.prior!r}; give a Prior, such as Prior(length=0.1).")
+        if self.structure is not None and not isinstance(self.structure, Structure):
+            raise ValueError(
+                f"structure is {self.structure!r}; give a Symmetry, Lattice, Topograph or Library "
+                "(structure_from_json makes one of a dict)."
+            )
         require_count("n_initial", self.n_initial, 1)
         require_count("seed", self.seed, 0)
         require_count("components", self.components, 0)
         require_count("min_points", self.min_points, 1)
+        require_flag("background", self.background)
         if self.max_points is not None:
             require_count("max_points", self.max_points, 1)
         for count in self.train_at:
@@ -70,20 +80,18 @@ class Settings:
         if self.cost is not None:
             get_cost(self.cost)
         if self.target_range is not None:
-            low, high = self.target_range
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ValueError(f"target_range is {self.target_range!r}; give (low, high).")
+            wanted = "(low, high) in the unit of the outcome, the lower one first"
+            low, high = require_pair("target_range", self.target_range, wanted)
+            if low >= high:
+                raise ValueError(f"target_range is {self.target_range!r}; give {wanted}.")
+            object.__setattr__(self, "target_range", (low, high))
         elif self.acquisition == "target probability":
             raise ValueError(
                 "The acquisition function 'target probability' needs target_range=(low, high) in "
                 "the unit of the outcome."
             )
         if self.target_correlation is not None:
-            require_positive("target_correlation", self.target_correlation)
-            if self.target_correlation >= 1:
-                raise ValueError(
-                    f"target_correlation is {self.target_correlation}; give a number below 1."
-                )
+            require_between("target_correlation", self.target_correlation, 0.0, 1.0)
 
     @property
     def acquisition_name(self) -> str:
@@ -130,22 +138,6 @@ class Settings:
             values["acquisition"] = acquisition
         if cost is not None:
             values["cost"] = cost
-        if values.get("target_range") is not None:
-            values["target_range"] = tuple(values["target_range"])
         if values.get("structure") is not None:
             values["structure"] = structure_from_json(values["structure"], images)
         return cls(**values)
-
-
-def require_count(name: str, value: Any, lowest: int) -> None:
-    """Raise ValueError unless the value is a whole number of at least the lowest."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
-        raise ValueError(f"{name} is {value!r}; give a whole number of at least {lowest}.")
-
-
-def require_positive(name: str, value: Any) -> None:
-    """Raise ValueError unless the value is a finite number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ValueError(f"{name} is {value!r}; give a number above zero.")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value!r}; give a number above zero.")

@@ -7,21 +7,25 @@ and it is used only as long as the outcomes support it; see `bluesky_gpsts.surro
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .checks import require_between, require_count, require_flag, require_pair, require_positive
 from .encoding import decode, encode
 from .grid import Grid
 from .kernels import PROFILES, FloatArray
 from .parts import Part, feature_part, folded_part, library_part, symmetric_part
 
 _ORDERS = {"C2": 2, "C3": 3, "C4": 4, "C6": 6, "mirror": 1}
+
+# Shortest and longest lattice vector, relative to the larger side of the frame. Beyond a thousand
+# periods no lattice is known well enough to be followed; ten frames away it does not repeat.
+_SHORTEST, _LONGEST = 1e-3, 10.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Symmetry:
     Raises
     ------
     ValueError
-        If the kind is not one of those, or a number is not finite.
+        If the kind is not one of those, or a number is none or not finite.
     """
 
     kind: str = "C3"
@@ -53,16 +57,14 @@ class Symmetry:
     center_error: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in _ORDERS:
+        if not isinstance(self.kind, str) or self.kind not in _ORDERS:
             raise ValueError(f"No symmetry {self.kind!r}; choose one of {', '.join(_ORDERS)}.")
         if self.center is not None:
-            _require_vector("The centre of a symmetry", self.center)
-        if self.center_error is not None and not (
-            math.isfinite(self.center_error) and self.center_error > 0
-        ):
-            raise ValueError(
-                f"center_error is {self.center_error!r}; give metres above zero, or leave it out."
-            )
+            center = _vector("The centre of a symmetry", self.center)
+            object.__setattr__(self, "center", center)
+        require_flag("mirror", self.mirror)
+        if self.center_error is not None:
+            require_positive("center_error", self.center_error, "metres")
 
     @property
     def rival(self) -> "Symmetry | None":
@@ -132,32 +134,50 @@ class Lattice:
     Raises
     ------
     ValueError
-        If the vectors are not finite or lie on one line.
+        If they are not two vectors of two finite numbers, or lie on one line.
     """
 
     vectors: tuple[tuple[float, float], tuple[float, float]]
     error: float = 0.02
 
     def __post_init__(self) -> None:
-        for vector in self.vectors:
-            _require_vector("A lattice vector", vector)
-        a, b = np.asarray(self.vectors, dtype=float)
+        try:
+            first, second = self.vectors
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"The lattice vectors are {self.vectors!r}; give two, ((ax, ay), (bx, by)), in "
+                "metres."
+            ) from None
+        a, b = (_vector("A lattice vector", vector) for vector in (first, second))
+        object.__setattr__(self, "vectors", (a, b))
         area = abs(a[0] * b[1] - a[1] * b[0])
         if not area > 1e-3 * np.linalg.norm(a) * np.linalg.norm(b):
             raise ValueError(f"The lattice vectors {self.vectors} m lie on one line.")
-        if not (math.isfinite(self.error) and 0 < self.error < 1):
-            raise ValueError(f"error is {self.error!r}; give a fraction between 0 and 1.")
+        require_between("error", self.error, 0.0, 1.0)
 
     def part(self, grid: Grid, kernel: str, length: float, factor: float) -> Part:
-        """Return the covariance on a frame."""
+        """Return the covariance on a frame.
+
+        Raises
+        ------
+        ValueError
+            If a vector is too long or too short for the frame.
+        """
         a = np.asarray(self.vectors, dtype=float)
+        side = max(grid.width, grid.height)
+        for length in np.linalg.norm(a, axis=1):
+            if not _SHORTEST * side <= length <= _LONGEST * side:
+                raise ValueError(
+                    f"A lattice vector of {length:g} m does not fit a frame of {side:g} m; give "
+                    f"the vectors in metres, {_SHORTEST * side:g} to {_LONGEST * side:g} m long."
+                )
         turned = grid.to_frame(a + (grid.center_x, grid.center_y))
         reciprocal: FloatArray = np.asarray(np.linalg.inv(turned / grid.width).T, dtype=np.float64)
         return folded_part(grid, PROFILES[kernel], reciprocal, self.error, (0.45, factor))
 
     def describe(self) -> dict[str, Any]:
         """Return what a document has to hold, as a dict that JSON can hold."""
-        vectors = [[float(c) for c in vector] for vector in self.vectors]
+        vectors = [list(vector) for vector in self.vectors]
         return {"structure": "lattice", "vectors": vectors, "error": self.error}
 
     def to_json(self) -> dict[str, Any]:
@@ -247,7 +267,7 @@ class Library:
     Raises
     ------
     ValueError
-        If they are not finite images or all are flat.
+        If they are not finite images, all are flat, or no component is to be kept.
     """
 
     maps: npt.NDArray[np.float64] = field(repr=False)
@@ -256,6 +276,7 @@ class Library:
     def __post_init__(self) -> None:
         maps = _image("The library", self.maps, 3)
         object.__setattr__(self, "maps", maps)
+        require_count("components", self.components, 1)
         if not np.ptp(maps, axis=(1, 2)).max() > 0:
             raise ValueError("All maps of the library are flat; leave out the structure.")
 
@@ -308,6 +329,8 @@ def images_of(structure: Structure | None) -> FloatArray | None:
 def structure_from_json(state: Mapping[str, Any], images: npt.ArrayLike | None = None) -> Structure:
     """Undo `to_json`, or `describe` with the image or the maps given again.
 
+    What a structure has a default for may be left out.
+
     Parameters
     ----------
     state : mapping
@@ -318,52 +341,73 @@ def structure_from_json(state: Mapping[str, Any], images: npt.ArrayLike | None =
     Raises
     ------
     ValueError
-        If it is damaged, if an image is needed and not given, or if the image is another.
+        If a key is unknown or missing, if an image is needed and not given, or if the image is
+        another.
     """
-    try:
-        kind = state["structure"]
-        if kind == "symmetry":
-            center = state["center"]
-            return Symmetry(
-                state["kind"],
-                None if center is None else (float(center[0]), float(center[1])),
-                bool(state["mirror"]),
-                state["center_error"],
-            )
-        if kind == "lattice":
-            (ax, ay), (bx, by) = state["vectors"]
-            return Lattice(((ax, ay), (bx, by)), state["error"])
-        if kind not in ("topograph", "library"):
-            raise ValueError(f"No structure {kind!r}; there are {_KINDS}.")
-        key = "image" if kind == "topograph" else "maps"
-        if images is None and key not in state:
+    kind = state.get("structure")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"No structure {kind!r}; there are {', '.join(_KINDS)}.")
+    made = _KINDS[kind]
+    names = [entry.name for entry in fields(made)]
+    # Documents hold the checksum of images, and the hyperparameters of a structure in use.
+    unknown = set(state) - {*names, "structure", "hyperparameters"}
+    if made in (Topograph, Library):
+        unknown -= {"sha256"}
+    if unknown:
+        raise ValueError(
+            f"A {kind} has no {', '.join(sorted(map(repr, unknown)))}; it has {', '.join(names)}."
+        )
+    given = {name: state[name] for name in names if name in state}
+    first = names[0]
+    if made in (Topograph, Library):
+        if first in given:
+            given[first] = _decoded(kind, given[first])
+        elif images is not None:
+            given[first] = images
+        else:
             raise ValueError(
                 f"The structure {kind!r} is named by its checksum only; give the image or the "
                 "maps that the run had."
             )
-        array = np.asarray(images, dtype=float) if key not in state else decode(state[key])
-        found: Structure = (
-            Topograph(array) if kind == "topograph" else Library(array, state["components"])
-        )
-    except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(
-            f"The structure is damaged ({type(error).__name__}: {error}): {dict(state)!r:.200}."
-        ) from error
-    if found.describe() != {name: state[name] for name in found.describe()}:
+    elif made is Lattice and first not in given:
+        raise ValueError(f"A {kind} needs {first!r}: ((ax, ay), (bx, by)) in metres.")
+    found = made(**given)
+    if isinstance(found, Topograph | Library) and state.get("sha256", found.digest) != found.digest:
         raise ValueError(f"The {kind} given is not the one that the run had.")
     return found
 
 
-_KINDS = "symmetry, lattice, topograph, library"
+_KINDS: dict[str, type[Structure]] = {
+    "symmetry": Symmetry,
+    "lattice": Lattice,
+    "topograph": Topograph,
+    "library": Library,
+}
 
 
-def _require_vector(what: str, vector: Any) -> None:
-    if len(vector) != 2 or not all(math.isfinite(c) for c in vector):
-        raise ValueError(f"{what} is {vector!r}; give two finite numbers in metres.")
+def _decoded(kind: str, given: Any) -> Any:
+    """Array of a document; an array as it is."""
+    if not isinstance(given, Mapping):
+        return given
+    try:
+        return decode(given)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The array of the {kind} is damaged ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _vector(what: str, given: Any) -> tuple[float, float]:
+    return require_pair(what, given, "two finite numbers in metres")
 
 
 def _image(what: str, array: Any, dimensions: int) -> FloatArray:
-    image = np.array(array, dtype=float)
+    try:
+        image = np.array(array, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{what} is {array!r:.100}; give an array of numbers with {dimensions} dimensions."
+        ) from None
     if image.ndim != dimensions or 0 in image.shape:
         raise ValueError(f"{what} has shape {image.shape}; it needs {dimensions} dimensions.")
     if not np.isfinite(image).all():

@@ -11,11 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .checks import require_between
 from .grid import Grid
 from .kernels import Kernel
 from .parts import Part
 
 FloatArray = npt.NDArray[np.float64]
+
+
+# Wide enough never to bind where the prior has any weight; they keep a line search from overflow.
+_SIGNALS = (1e-4, 1e4)
+_LENGTHS = (5e-3, 20.0)
 
 
 @dataclass(frozen=True)
@@ -25,19 +31,32 @@ class Prior:
     Attributes
     ----------
     length : float
-        Median of each length scale, as a fraction of the frame.
+        Median of each length scale, as a fraction of the frame (no unit), 0.005 to 20.
     length_factor : float
-        One standard deviation of a length scale, as a factor.
+        One standard deviation of a length scale, as a factor (no unit): two thirds of the prior
+        lie between the median divided by it and times it. Above 1, below 100.
     signal_variance : float
-        Median of the signal variance, relative to the variance of the outcomes.
+        Median of the signal variance, relative to the variance of the outcomes (no unit), 0.0001
+        to 10000.
     signal_factor : float
-        One standard deviation of the signal variance, as a factor.
+        One standard deviation of the signal variance, as a factor (no unit), as above.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range.
     """
 
     length: float = 20 / 128
     length_factor: float = 1.8
     signal_variance: float = 1.0
     signal_factor: float = 3.0
+
+    def __post_init__(self) -> None:
+        require_between("length of the prior", self.length, *_LENGTHS, "of the frame")
+        require_between("length_factor of the prior", self.length_factor, 1.0, 100.0)
+        require_between("signal_variance of the prior", self.signal_variance, *_SIGNALS)
+        require_between("signal_factor of the prior", self.signal_factor, 1.0, 100.0)
 
     @classmethod
     def learned(
@@ -80,7 +99,8 @@ class Prior:
         middle = weight * lengths.mean() + (1 - weight) * np.log(default.length)
         spread = max(float(np.var(lengths)), np.log(1.25) ** 2)
         joined = weight * spread + (1 - weight) * np.log(default.length_factor) ** 2
-        return cls(length=float(np.exp(middle)), length_factor=float(np.exp(np.sqrt(joined))))
+        length = float(np.clip(np.exp(middle), 1.01 * _LENGTHS[0], 0.99 * _LENGTHS[1]))
+        return cls(length=length, length_factor=float(np.exp(np.sqrt(joined))))
 
     @property
     def median(self) -> FloatArray:
@@ -93,8 +113,7 @@ class Prior:
         return np.log([self.signal_factor, self.length_factor, self.length_factor])
 
 
-# Wide enough never to bind where the prior has any weight; they keep a line search from overflow.
-_LOG_BOUNDS = np.log([(1e-4, 1e4), (5e-3, 20.0), (5e-3, 20.0)])
+_LOG_BOUNDS = np.log([_SIGNALS, _LENGTHS, _LENGTHS])
 _SDS = 6.0
 
 # An optimum is kept to this step, so that rounding in BLAS, which differs from one machine to

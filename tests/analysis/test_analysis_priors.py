@@ -48,6 +48,24 @@ def test_there_must_be_an_earlier_run(catalog: Catalog, experiment: Experiment) 
         library_of(catalog, ["nothing"], experiment.grid)
 
 
+def test_arguments_of_another_kind(catalog: Catalog, whole: str, experiment: Experiment) -> None:
+    grid = experiment.grid
+    with pytest.raises(AnalysisError, match="The uids are 'abc'; give a list of them"):
+        learned_prior(catalog, "abc", grid)
+    with pytest.raises(AnalysisError, match="The uids are None; give a list"):
+        library_of(catalog, None, grid)
+    with pytest.raises(AnalysisError, match="The uid of a run is text, not None"):
+        library_of(catalog, [None], grid)
+    with pytest.raises(AnalysisError, match="grid is None; give a bluesky_gpsts.surrogate.Grid"):
+        library_of(catalog, [whole], None)
+    with pytest.raises(AnalysisError, match="frame is 3; give a bluesky_gpsts.surrogate.Grid"):
+        learned_prior(catalog, [whole], 3)
+    with pytest.raises(AnalysisError, match="The uid of a run is text, not None"):
+        symmetry_of(catalog, None)
+    with pytest.raises(AnalysisError, match=r"five characters or more\. List the runs"):
+        library_of(catalog, ["abc"], grid)
+
+
 @pytest.mark.parametrize("angle", [0.0, 30.0])
 def test_what_a_survey_shows(catalog: Catalog, keep: Keep, angle: float) -> None:
     experiment = Experiment(angle=angle, image=(96, 80))

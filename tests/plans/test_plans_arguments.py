@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import math
 import re
 from collections.abc import Callable
@@ -38,7 +39,18 @@ BAD = [
     ({"bias_range": (1.4, math.inf)}, "bias_range must be two numbers, in V"),
     ({"bias_range": (0.3, 0.3)}, "reaches outside the bias range"),
     ({"acquisition": "best"}, "best"),
+    ({"acquisition": lambda m, v: v}, "put the function into a module and give 'module:function'"),
+    ({"acquisition": ["x"]}, "acquisition must be text, not ['x']"),
+    ({"cost": abs}, "cost must be a name, which the documents of the run can hold"),
     ({"kernel": "gauss"}, "gauss"),
+    ({"kernel": 3}, "kernel must be text, not 3"),
+    ({"merit": 3}, "merit must be text, not 3"),
+    ({"survey": 3}, "survey must be text, not 3"),
+    ({"md": 3}, "md must be a dict whose keys are text, not 3"),
+    ({"md": {1: 2}}, "md must be a dict whose keys are text"),
+    ({"n_spectra": np.int64(0)}, "n_spectra must be a whole number of 1 or above"),
+    ({"n_spectra": np.float64(5)}, "n_spectra must be a whole number of 1 or above"),
+    ({"n_spectra": np.True_}, "n_spectra must be a whole number of 1 or above"),
     ({"grid": (0, 16)}, "grid must be a whole number of 2 or above, not 0"),
     ({"grid": (16, 0)}, "grid must be a whole number of 2 or above, not 0"),
     ({"grid": (16.0, 16)}, "grid must be a whole number"),
@@ -85,6 +97,7 @@ def test_bad_argument_of_gp_sts(
         ({"lines": 0}, "lines must be a whole number of 1 or above"),
         ({"line_time": 0.0}, "line_time must be above 0, in s"),
         ({"line_time": math.inf}, "line_time must be above 0, in s"),
+        ({"md": [1]}, "md must be a dict whose keys are text, not [1]"),
     ],
 )
 def test_bad_argument_of_survey(
@@ -167,9 +180,18 @@ def test_plan_can_be_made_before_it_is_run(bench: Any, plan: Callable[..., Any])
     made.close()
 
 
-def test_numpy_integers_are_no_whole_numbers_of_a_queue(
-    engine: RunEngine, documents: Any, bench: Any
+def test_numbers_of_numpy_are_those_of_python_in_documents(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
 ) -> None:
-    """Documents go through JSON; what is not a plain number is refused at once."""
-    plan = gp_sts(bench.stm, n_spectra=np.int64(3))
-    check_refused(engine, documents, bench, plan, "n_spectra must be a whole number")
+    """Documents go through JSON, which knows no numbers but those of Python."""
+    whole = {name: np.int64(small[name]) for name in ("n_spectra", "n_points", "n_initial")}
+    real = {name: np.float32(small[name]) for name in ("settle", "settling", "integration")}
+    grid = tuple(np.array(small["grid"]))
+    other = {"seed": np.uint8(3), "drift": {"every": np.int64(9)}, "target_std": np.float32(1e-9)}
+    md = {"temperature": np.float64(4.2), "notes": {"numbers": [np.int32(1)]}}
+    engine(gp_sts(bench.stm, **whole, **real, grid=grid, **other, md=md))
+    (start,) = documents.of("start")
+    again = json.loads(json.dumps(start))
+    assert again["plan_args"]["n_spectra"] == small["n_spectra"] == len(documents.events("primary"))
+    assert again["grid"] == {"nx": 16, "ny": 16}
+    assert again["notes"] == {"numbers": [1]}

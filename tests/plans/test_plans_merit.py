@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bluesky_gpsts.plans.merit import check_window, figure_of_merit
+from bluesky_gpsts.plans.merit import check_window, figure_of_merit, judge
 
 WINDOW = (0.0, 0.7)
 
@@ -106,3 +106,22 @@ def test_variance_against_the_microscopes_own_noise(bench: Any) -> None:
     # Differences of neighbours, because the sample drifts; 50 values give their scatter to 10 %.
     scatter = np.std(np.diff(values)) / np.sqrt(2)
     assert np.sqrt(variances.mean()) == pytest.approx(scatter, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (np.ones(1200), "returned an array of shape (1200,); it must return a finite number"),
+        (np.ones((1, 2)), "returned an array of shape (1, 2)"),
+        ([], "returned an array of shape (0,)"),
+        (np.nan, "returned nan; it must return a finite number"),
+        (1e300, "returned 1e+300; it must return a finite number, of size 1e+60 at most"),
+        ((1.0, 1e300), "returned the variance 1e+300"),
+        ((1.0, -1.0), "returned the variance -1"),
+    ],
+)
+def test_a_merit_of_ones_own_that_is_no_number_fails(answer: Any, message: str) -> None:
+    bias = np.linspace(1.4, -1.8, 1200)
+    found = judge(bias, np.ones(1200), WINDOW, lambda bias, didv: answer)
+    assert message in found.failure and len(found.failure) < 150
+    assert np.isnan(found.value)

@@ -1,5 +1,6 @@
 """What steers: failed spectra, figures of merit of one's own, whole spectra, what is known."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from bluesky import RunEngine
 
 from bluesky_gpsts.plans import gp_sts
-from bluesky_gpsts.surrogate import Grid, MapOptimizer, Symmetry, Topograph
+from bluesky_gpsts.surrogate import Grid, MapOptimizer, Prior, Symmetry, Topograph
 
 OWN = """
 import numpy as np
@@ -25,6 +26,9 @@ def moody(bias, didv):
     if len(calls) == 3:
         return np.nan
     return float(didv.max())
+
+def broken(mean, variance):
+    raise ArithmeticError("no score at all")
 
 def hopeless(bias, didv):
     raise ArithmeticError("no peak at all")
@@ -108,6 +112,30 @@ def test_a_symmetry_as_plain_data(
     assert any("C3" in text for text in documents.columns("decisions")["structure"])
 
 
+def test_a_prior_as_an_object(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
+) -> None:
+    engine(gp_sts(bench.stm, **small, prior=Prior(length=0.1)))
+    (start,) = documents.of("start")
+    assert start["plan_args"]["prior"]["length"] == start["optimizer"]["prior"]["length"] == 0.1
+
+
+def test_an_acquisition_function_that_raises_is_reported_once(
+    engine: RunEngine,
+    documents: Any,
+    bench: Any,
+    small: dict[str, Any],
+    own: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In the plan, with its own words, and not by asyncio as well."""
+    with pytest.raises(ValueError, match="broken raised ArithmeticError: no score at all"):
+        engine(gp_sts(bench.stm, **small, acquisition=f"{own}:broken"))
+    gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    assert "no score at all" in documents.of("stop")[0]["reason"]
+
+
 def test_a_topograph_goes_into_the_run(
     engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any]
 ) -> None:
@@ -126,7 +154,11 @@ def test_a_topograph_goes_into_the_run(
         ({"structure": {"structure": "disc"}}, "No structure 'disc'"),
         ({"structure": {"structure": "topograph", "sha256": "0"}}, "give the image"),
         ({"prior": {"width": 1.0}}, "the prior has no 'width'"),
+        ({"structure": {"structure": "symmetry", "centre": [0, 0]}}, "has no 'centre'"),
+        ({"structure": {"structure": "symmetry", "center": "ab"}}, "is 'ab'; give two finite"),
         ({"prior": {"length": -1.0}}, "length of the prior is -1.0"),
+        ({"prior": {"length_factor": 0.5}}, "length_factor of the prior is 0.5; give a number"),
+        ({"prior": 3}, "prior is 3; give a bluesky_gpsts.surrogate.Prior, or a dict"),
         ({"components": -1}, "components must be a whole number of 0 or above"),
     ],
 )

@@ -1,9 +1,12 @@
 """The command as a user meets it: bad input ends in one sentence, and nothing is left behind."""
 
+import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bluesky_gpsts.cli import main
@@ -96,8 +99,6 @@ def test_a_simulator_that_cannot_be_had(arguments, capsys):
 
 
 def test_the_help_is_quick_because_nothing_heavy_is_imported():
-    import subprocess
-
     heavy = "torch gpcam tiled bluesky ophyd scipy matplotlib xarray".split()
     code = (
         "import sys, bluesky_gpsts, bluesky_gpsts.cli;"
@@ -109,3 +110,53 @@ def test_the_help_is_quick_because_nothing_heavy_is_imported():
 
 def test_the_benchmark_refuses_a_sample_it_has_no_use_for(capsys):
     assert "--sample" in complaint(capsys, "bench", "decode", "--sample", str(Path("x.3ds")))
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "bluesky_gpsts", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("gpsts ")
+
+
+def test_a_map_file_that_holds_no_map(capsys, tmp_path):
+    empty, objects = tmp_path / "e.npy", tmp_path / "o.npy"
+    empty.write_bytes(b"")
+    np.save(objects, np.array([[1, None], [{}, "a"]], dtype=object))
+    for path in (empty, objects):
+        text = complaint(capsys, "bench", "acquisition", "--quick", "--map", str(path))
+        assert f"{path} holds no array of numbers" in text and "numpy.save" in text
+
+
+def test_a_report_on_no_results(capsys):
+    text = complaint(capsys, "bench", "acquisition", "--quick", "--report-only")
+    assert "--results FILE" in text and "None" not in text
+
+
+def test_the_help_names_every_acquisition_function(capsys):
+    from bluesky_gpsts.surrogate import ACQUISITIONS
+
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    # The target probability needs a range, for which the demo has no option.
+    assert all(name in text for name in ACQUISITIONS if name != "target probability")
+    assert "module:function" in text
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path):
+    """By the installed command too, whose path begins with its own folder."""
+    (tmp_path / "mine.py").write_text("rule = 3\n", encoding="utf-8")
+    code = (
+        "import sys; sys.path[0] = '/'; from bluesky_gpsts.cli import main;"
+        "sys.exit(main(['demo', '--acquisition', 'mine:rule', '--folder', 'demo']))"
+    )
+    path = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 1
+    assert "The acquisition function 'mine:rule' is 3; it must be a function." in done.stderr

@@ -203,7 +203,7 @@ def test_replay_refuses_bad_input(change, message):
         posterior_maps(GRID, **(good | change))
 
 
-@pytest.mark.parametrize("size", [1e-200, 1e-12, 1.0, 1e9])
+@pytest.mark.parametrize("size", [1e-50, 1e-12, 1.0, 1e9])
 def test_scaling_brings_any_size_to_one(size):
     values = size * np.array([1.0, 2.0, 4.0])
     scaling = Scaling.of(values, 0.03)
@@ -215,6 +215,8 @@ def test_scaling_brings_any_size_to_one(size):
 def test_equal_outcomes_are_scaled_by_their_size():
     assert Scaling.of(np.full(4, 2e-12), 0.03).scale == 2e-12
     assert Scaling.of(np.zeros(4), 0.03).scale == 1.0
+    # The variances of such outcomes would be 0.
+    assert Scaling.of(1e-200 * np.arange(1.0, 5.0), 0.03).scale == 1.0
 
 
 def test_unknown_variances_get_the_default_and_none_is_zero():

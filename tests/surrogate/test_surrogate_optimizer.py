@@ -430,3 +430,38 @@ def test_outcomes_can_be_taken_back() -> None:
     left = 144 - 8
     places = {(p["x"], p["y"]) for p in optimizer.suggest(left)}
     assert {taken[8], taken[9]} <= places and len(places) == left
+
+
+@pytest.mark.parametrize("points", [None, 3, {"x": 0.0, "y": 0.0, KEY: 1.0}, [3], "ab"])
+def test_points_that_are_no_list_of_dicts_are_refused(points):
+    optimizer = MapOptimizer(GRID)
+    for method in (optimizer.ingest, optimizer.register_failures, optimizer.register_suggestions):
+        with pytest.raises(ValueError, match="The points are .*; give a list of dicts"):
+            method(points)
+    assert optimizer.n_points == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({KEY: 1e300}, r"1e\+300; give values up to 1e\+60 in another unit"),
+        ({KEY: -1e61}, r"-1e\+61; give values"),
+        ({KEY: 10**400}, "give one finite number"),
+        ({f"{KEY}_variance": 1e200}, r"1e\+200; give values up to 1e\+120"),
+    ],
+)
+def test_an_outcome_of_an_impossible_size_is_refused(extra, message):
+    optimizer = MapOptimizer(GRID)
+    with pytest.raises(ValueError, match=message):
+        optimizer.ingest([{"x": 100e-9, "y": -50e-9, KEY: 1.0, **extra}])
+    assert optimizer.n_points == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-320, 1e-200, 1e-55, 1e60])
+def test_the_smallest_and_largest_outcomes_make_a_map(size):
+    optimizer = MapOptimizer(GRID, acquisition="weighted", n_initial=3, train_at=(4, 8))
+    for number in range(12):
+        (point,) = optimizer.suggest()
+        optimizer.ingest([{**point, KEY: size * (0.2 + 0.8 * (number % 3 == 0))}])
+    assert np.isfinite(optimizer.mean_map()).all() and np.isfinite(optimizer.std_map()).all()

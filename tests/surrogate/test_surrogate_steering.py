@@ -163,7 +163,9 @@ def test_functions_of_the_user_by_name():
     assert again.suggest() == optimizer.suggest()
     with pytest.raises(ValueError, match="cannot be had"):
         MapOptimizer(GRID, acquisition="no_such_module:rule")
-    with pytest.raises(ValueError, match="must be a function"):
+    with pytest.raises(
+        ValueError, match="The acquisition function 'math:pi' is .*must be a function"
+    ):
         MapOptimizer(GRID, acquisition="math:pi")
 
 
@@ -179,7 +181,26 @@ def test_a_function_that_fails_is_named_and_the_loop_can_go_on():
     with pytest.raises(ValueError, match="a cost must be finite and above zero"):
         cost.suggest()
     with pytest.raises(ValueError, match="returned shape"):
-        discount(np.ones(GRID.size), lambda o, xy: 1.0, np.zeros(2), GRID.xy)
+        discount(
+            np.ones(GRID.size), lambda o, xy: 1.0, np.zeros(2), GRID.xy, np.ones(GRID.size, bool)
+        )
+
+
+def test_only_the_cost_of_what_may_be_chosen_counts():
+    """The way to the last point is 0, and that point is not chosen again."""
+    ways = []
+
+    def way(origin, xy):
+        ways.append(np.hypot(*(xy - origin).T))
+        return ways[-1]
+
+    points = run(MapOptimizer(GRID, cost=way, n_initial=2), 12)
+    assert all(found.min() == 0.0 for found in ways) and len(ways) == 10
+    assert len({(p["x"], p["y"]) for p in points}) == 12
+    blocked = MapOptimizer(GRID, cost=lambda o, xy: np.where(xy[:, 0] > 0, 0.0, 1.0), n_initial=1)
+    run(blocked, 1)
+    with pytest.raises(ValueError, match="a cost must be finite and above zero"):
+        blocked.suggest()
 
 
 def test_a_cost_of_the_way_makes_it_shorter():
@@ -286,8 +307,6 @@ def test_it_stops_at_the_wanted_correlation_and_that_is_true():
     assert stop and "wanted 0.95" in reason
     assert optimizer.estimated_correlation() >= 0.95
     assert np.corrcoef(optimizer.mean_map().ravel(), SURFACE)[0, 1] > 0.93
-    with pytest.raises(ValueError, match="below 1"):
-        MapOptimizer(GRID, target_correlation=1.0)
 
 
 @pytest.mark.parametrize("value", [0.0, 2e-12])
@@ -356,3 +375,50 @@ def test_bad_classes_are_refused(identifier, probabilities, novelty, message):
     optimizer.inform(0, [0.5, 0.5], 0.1)
     with pytest.raises(ValueError, match=message):
         optimizer.inform(identifier, probabilities, novelty)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prior": {"length": 0.1}}, "give a Prior, such as"),
+        ({"structure": "C3"}, "structure is 'C3'; give a Symmetry, Lattice"),
+        ({"target_range": 3}, r"target_range is 3; give \(low, high\)"),
+        ({"target_range": ("a", "b")}, r"target_range is \('a', 'b'\)"),
+        ({"target_range": (1.0, 0.0)}, "the lower one first"),
+        ({"target_correlation": "0.9"}, "is '0.9'; give a number between 0 and 1"),
+        ({"target_correlation": 1.5}, "is 1.5; give a number between 0 and 1"),
+        ({"target_correlation": 1.0}, "is 1.0; give a number between 0 and 1"),
+        ({"acquisition": ["ucb"]}, r"No acquisition function \['ucb'\]"),
+        ({"cost": 3}, "No cost function 3"),
+        ({"kernel": ["matern-5/2"]}, "No kernel"),
+        ({"grid": 3}, "grid is 3; give a Grid"),
+        ({"background": "no"}, "background is 'no'; give True or False"),
+    ],
+)
+def test_impossible_settings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MapOptimizer(**{"grid": GRID, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"length": -1}, "length of the prior is -1; give a number between 0.005 and 20 of the"),
+        ({"length": math.nan}, "length of the prior is nan"),
+        ({"length": math.inf}, "length of the prior is inf"),
+        ({"length": 1e9}, "length of the prior is 1000000000.0"),
+        ({"length": 1e-9}, "length of the prior is 1e-09"),
+        ({"length": "0.1"}, "length of the prior is '0.1'"),
+        ({"length_factor": 0.5}, "length_factor of the prior is 0.5; give a number between 1 and"),
+        ({"signal_variance": 0.0}, "signal_variance of the prior is 0.0"),
+        ({"signal_factor": 1.0}, "signal_factor of the prior is 1.0"),
+    ],
+)
+def test_impossible_priors_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Prior(**fields)
+
+
+@pytest.mark.parametrize("length", [1e-15, 1e-3])
+def test_a_warm_start_from_frames_of_another_size_stays_in_range(length):
+    assert 0.005 < Prior.learned([GRID], [[1.0, length, length, 0.0]], GRID).length < 20

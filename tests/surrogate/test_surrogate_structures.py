@@ -204,8 +204,36 @@ def test_an_image_that_is_another_is_refused():
         structure_from_json(document, IMAGE + 1)
     with pytest.raises(ValueError, match="give the image"):
         structure_from_json(document)
-    with pytest.raises(ValueError, match="No structure 'quasicrystal'"):
-        structure_from_json({"structure": "quasicrystal"})
+
+
+def test_a_structure_as_plain_data_may_leave_out_what_has_a_default():
+    assert structure_from_json({"structure": "symmetry"}) == Symmetry()
+    vectors = [[1e-9, 0.0], [0.0, 1e-9]]
+    found = structure_from_json({"structure": "lattice", "vectors": vectors})
+    assert found == Lattice(((1e-9, 0.0), (0.0, 1e-9)))
+    image = {"structure": "topograph", "image": Topograph(IMAGE).to_json()["image"]}
+    assert structure_from_json(image).digest == Topograph(IMAGE).digest
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"structure": "quasicrystal"}, "No structure 'quasicrystal'; there are symmetry, lattice"),
+        ({}, "No structure None"),
+        ({"structure": ["symmetry"]}, "No structure"),
+        (
+            {"structure": "symmetry", "centre": [0, 0]},
+            "A symmetry has no 'centre'; it has kind, ce",
+        ),
+        ({"structure": "symmetry", "sha256": "0"}, "A symmetry has no 'sha256'"),
+        ({"structure": "symmetry", "center": "ab"}, "give two finite numbers"),
+        ({"structure": "lattice"}, "A lattice needs 'vectors'"),
+        ({"structure": "library", "maps": {"shape": [1]}}, "array of the library is damaged"),
+    ],
+)
+def test_plain_data_that_is_no_structure_is_refused(state, message):
+    with pytest.raises(ValueError, match=message):
+        structure_from_json(state)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +252,27 @@ def test_an_image_that_is_another_is_refused():
         ),
         (lambda: Library(np.zeros((3, 4, 4))), "flat"),
         (lambda: Library(np.eye(4)), "3 dimensions"),
+        (lambda: Library(MAPS, components=0), "components is 0; give a whole number"),
+        (lambda: Library(MAPS, components=-1), "components is -1"),
+        (lambda: Library(MAPS, components="a"), "components is 'a'"),
+        (lambda: Topograph("x"), "The topograph is 'x'; give an array of numbers"),
+        (lambda: Symmetry(["C3"]), "No symmetry"),
+        (lambda: Symmetry(center=3), "The centre of a symmetry is 3; give two finite numbers"),
+        (lambda: Symmetry(center="ab"), "The centre of a symmetry is 'ab'"),
+        (lambda: Symmetry(center_error="a"), "center_error is 'a'; give metres above zero"),
+        (lambda: Symmetry(mirror="no"), "mirror is 'no'; give True or False"),
+        (lambda: Lattice((1, 2)), "A lattice vector is 1; give two finite numbers in metres"),
+        (lambda: Lattice(3), r"give two, \(\(ax, ay\), \(bx, by\)\), in metres"),
+        (lambda: Lattice(((1e-9, 0, 0), (0, 1e-9, 0))), "give two finite numbers in metres"),
+        (lambda: Lattice(((1e-9, 0.0), (0.0, 1e-9)), error="a"), "error is 'a'"),
+        (
+            lambda: MapOptimizer(GRID, structure=Lattice(((0.3, 0.0), (0.0, 0.3)))),
+            "A lattice vector of 0.3 m does not fit a frame of 4e-09 m; give the vectors in metres",
+        ),
+        (
+            lambda: MapOptimizer(GRID, structure=Lattice(((3e-13, 0.0), (0.0, 3e-13)))),
+            "A lattice vector of 3e-13 m does not fit",
+        ),
     ],
 )
 def test_impossible_structures_are_refused(make, message):

@@ -121,7 +121,13 @@ def read_map(path: str | Path) -> RecordedMap:
     if suffix == ".3ds":
         return _read_grid(path)
     if suffix == ".npy":
-        values = np.load(path, allow_pickle=False)
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(
+                f"{path} holds no array of numbers ({error}); write one with numpy.save, shape "
+                "(ny, nx)"
+            ) from error
         if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
             raise ValueError(
                 f"{path} holds {values.dtype} of shape {values.shape}; a map has two dimensions "
