@@ -57,10 +57,12 @@ def require_seed(seed: Any) -> int:
     return require_count("seed", seed, 0)
 
 
-def require_count(what: str, value: Any, least: int) -> int:
-    """Return a whole number of at least `least`, or raise ValueError."""
+def require_count(what: str, value: Any, least: int, most: float = math.inf) -> int:
+    """Return a whole number of at least `least`, at most `most`, or raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{what} must be a whole number of {least} or above, not {value!r}")
+    if int(value) > most:
+        raise ValueError(f"{what} is {value!r}; give at most {most:g}")
     return int(value)
 
 

@@ -47,6 +47,7 @@ _FAILURES = 5
 _PATIENCE = 10.0
 # Spectra that were taken back are repeated, but a run takes no more than so many times its number.
 _MOST = 2
+_LARGEST = 1_000_000
 
 
 def gp_sts(
@@ -57,11 +58,12 @@ def gp_sts(
     n_points: int = 1200,
     acquisition: str = "weighted",
     kernel: str = "matern-5/2",
-    n_initial: int = 8,
+    n_initial: Optional[int] = None,  # noqa: UP045
     grid: tuple[int, int] = (128, 128),
     cost: Optional[str] = None,  # noqa: UP045 - the queue server shows it as optional
     target_std: Optional[float] = None,  # noqa: UP045
     target_correlation: Optional[float] = None,  # noqa: UP045
+    target_range: Optional[tuple[float, float]] = None,  # noqa: UP045
     structure: Any = None,
     prior: Any = None,
     components: int = 0,
@@ -104,7 +106,8 @@ def gp_sts(
     kernel : str
         Kernel: "matern-1/2", "matern-3/2" or "matern-5/2".
     n_initial : int
-        Spectra at points spread over the frame, before the Gaussian process chooses.
+        Spectra at points spread over the frame, before the Gaussian process chooses: 8 unless
+        given, or 4 with a structure.
     grid : tuple of int
         Candidates across and along the frame.
     cost : str
@@ -114,6 +117,8 @@ def gp_sts(
         Stop when the mean posterior standard deviation is below this fraction of the map's range.
     target_correlation : float
         Stop when the map's estimated correlation with the truth reaches this.
+    target_range : tuple of float
+        Lowest and highest figure of merit (A) that "target probability" looks for.
     structure : dict or object
         What the survey image tells: a `Symmetry`, `Lattice`, `Topograph` or `Library` of
         `bluesky_gpsts.surrogate`, or what its ``to_json`` returns, such as
@@ -164,12 +169,15 @@ def gp_sts(
         If an argument is out of range, or the frame or the sweep outside what the instrument
         allows; the tip has not moved and nothing was written then.
     """
+    given = {name: value for name, value in locals().items() if name not in ("stm", "md")}
     from bluesky_gpsts.surrogate import Grid, MapOptimizer, Settings, images_of
 
     seed = require_seed(seed)
-    n_spectra = require_count("n_spectra", n_spectra, 1)
+    n_spectra = require_count("n_spectra", n_spectra, 1, _LARGEST)
+    if n_initial is None:
+        n_initial = 8 if structure is None else 4
     n_initial = require_count("n_initial", n_initial, 1)
-    n_points = require_count("n_points", n_points, 8)
+    n_points = require_count("n_points", n_points, 8, _LARGEST)
     components = require_count("components", components, 0)
     for what, name in (
         ("acquisition", acquisition),
@@ -195,7 +203,7 @@ def gp_sts(
     modulation = require_positive("modulation", modulation, "V", or_zero=True)
     limits.check("a modulation", modulation, "V", 0.0, limits.modulation)
     require_pair("grid", grid, "candidates across and along the frame")
-    nx, ny = (require_count("grid", count, 2) for count in grid)
+    nx, ny = (require_count("grid", count, 2, 1024) for count in grid)
     start_prior = known_prior(prior)
     stm.scan.check()
     require_feedback(stm)
@@ -211,6 +219,7 @@ def gp_sts(
             max_points=n_spectra,
             target_std=target_std,
             target_correlation=target_correlation,
+            target_range=target_range,
             cost=cost,
             structure=known_structure(structure),
             prior=start_prior,
@@ -221,28 +230,12 @@ def gp_sts(
     known = getattr(settings, "structure", None)
     images = images_of(known)
     arguments = {
-        "n_spectra": n_spectra,
-        "window": list(window),
-        "bias_range": list(bias_range),
-        "n_points": n_points,
-        "acquisition": acquisition,
-        "kernel": kernel,
+        **given,
         "n_initial": n_initial,
         "grid": [nx, ny],
-        "cost": cost,
-        "target_std": target_std,
-        "target_correlation": target_correlation,
         "structure": None if known is None else known.describe(),
         "prior": None if prior is None else asdict(start_prior),
-        "components": components,
-        "merit": merit,
         "classifier": None if namer is None else namer.metadata["model"],
-        "settle": settle,
-        "settling": settling,
-        "integration": integration,
-        "modulation": modulation,
-        "seed": seed,
-        "survey": survey,
         "drift": None if checks is None else asdict(checks),
         "optimizer": type(optimizer).__name__,
     }

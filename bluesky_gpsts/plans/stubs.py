@@ -43,7 +43,13 @@ def off_loop(executor: Executor, work: Callable[[], T]) -> Generator[Msg, Any, T
         await asyncio.wait([done])
 
     yield Msg("wait_for", None, [wait])
-    return futures[0].result()
+    try:
+        return futures[0].result()
+    except SystemExit as error:
+        # It would end the RunEngine's own thread, and the session would wait for ever.
+        raise RuntimeError(
+            f"a function of the user's own called sys.exit({error.code!r})"
+        ) from error
 
 
 def plain_errors(plan: Generator[Msg, Any, T]) -> Generator[Msg, Any, T]:

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bluesky import RunEngine
 
+from bluesky_gpsts.plans import gp_sts
 from bluesky_gpsts.plans.merit import check_window, figure_of_merit, judge
 
 WINDOW = (0.0, 0.7)
@@ -125,3 +127,31 @@ def test_a_merit_of_ones_own_that_is_no_number_fails(answer: Any, message: str) 
     found = judge(bias, np.ones(1200), WINDOW, lambda bias, didv: answer)
     assert message in found.failure and len(found.failure) < 150
     assert np.isnan(found.value)
+
+
+def test_a_function_that_exits_ends_the_run_and_not_the_session(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any], own_module: Any
+) -> None:
+    name = own_module(
+        "import sys\ndef leave(*args):\n    sys.exit(3)\n"
+        "def spoil(bias, didv):\n    bias[:] = 0.0\n    didv *= 0.0\n    return 1.0\n"
+    )
+    with pytest.raises(RuntimeError, match=r"5 spectra in a row.*called sys.exit\(3\)"):
+        engine(gp_sts(bench.stm, **small, merit=f"{name}:leave"))
+    with pytest.raises(Exception, match=r"sys.exit\(3\)"):
+        engine(gp_sts(bench.stm, **small, acquisition=f"{name}:leave"))
+    documents.all.clear()
+    engine(gp_sts(bench.stm, **small, merit=f"{name}:spoil"))
+    didv = documents.of("start")[0]["columns"]["didv"]
+    assert all(np.any(spectrum) for spectrum in documents.columns("primary")[didv])
+
+
+@pytest.fixture
+def own_module(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> Any:
+    def write(text: str) -> str:
+        name = f"own_{abs(hash(request.node.name))}"
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return name
+
+    return write
