@@ -117,7 +117,7 @@ class World:
         self.engine = RunEngine({}) if engine is None else engine
         self.found: list[str] = []
         self.errors: list[str] = []
-        self.tripped, self.told, self.conditioned = False, False, 0
+        self.tripped, self.told, self.conditioned = False, 0, 0
         self._images = self._sweeps = 0
         self.documents: list[tuple[str, dict[str, Any]]] = []
         self.killed = False
@@ -326,11 +326,12 @@ class World:
             self._sweeps = c.sweeps
             if c.sweep.z_offset < -limits.approach * _SLACK:
                 self._find(f"a sweep that approaches by {-c.sweep.z_offset:g} m")
-            if self.told:
+            if self.told > 1:
                 self._find("a sweep with a tip that the safe tip had withdrawn")
-        # Between the last reading and the start of a sweep it may trip: nobody can know.
+        # Between the last reading and the start of a sweep it may trip: nobody can know. One
+        # reading may be the watchdog's, whose alarm is on its way; the second is the plan's own.
         known = self.tripped or c.safe_tip.tripped
-        self.told = known and (self.told or command == "ZCtrl.StatusGet")
+        self.told = self.told + (command == "ZCtrl.StatusGet") if known else 0
         # What trips it within the command itself is known to the next one.
         self.tripped = self.tripped or c.safe_tip.tripped
         if command in ("Bias.Pulse", "TipShaper.Start"):

@@ -171,6 +171,8 @@ class BiasSpectroscopy(Device):
             return
         names, data, _ = link.data.call("BiasSpectr.Start", 1, "", timeout=seconds)
         operation.check()
+        # What was swept with the tip withdrawn meanwhile is no spectrum.
+        self.root.z_controller.require_tip()
         if len(names) != len(data):
             raise ProtocolError(
                 f"the sweep came back with {len(data)} of {len(names)} columns; it was broken off "

@@ -5,11 +5,13 @@ from bluesky_gpsts.plans.drift import DriftChecks
 from bluesky_gpsts.plans.gp_sts import gp_sts
 from bluesky_gpsts.plans.survey import survey
 from bluesky_gpsts.plans.tip import check_tip
+from bluesky_gpsts.plans.tipwatch import TipChecks
 from bluesky_gpsts.plans.verdict import TipCriteria, TipVerdict
 
 __all__ = [
     "Conditioned",
     "DriftChecks",
+    "TipChecks",
     "TipCriteria",
     "TipVerdict",
     "check_tip",

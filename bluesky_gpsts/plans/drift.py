@@ -20,6 +20,7 @@ from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import LimitError, NanonisSTM
 from bluesky_gpsts.images import Shift, flatten_lines, register
+from bluesky_gpsts.images.rowjumps import row_jumps
 from bluesky_gpsts.nanonis.files import Frame
 from bluesky_gpsts.plans.checks import require_count, require_positive
 from bluesky_gpsts.plans.records import DriftRecord
@@ -173,6 +174,7 @@ class DriftWatch:
         self._usual: list[float] = []
         self._chances = 2 if checks.compensate else 0
         self._last = 0
+        self.jumps = 0
 
     def describe(self) -> dict[str, Any]:
         """Return what the start document holds."""
@@ -386,12 +388,14 @@ class DriftWatch:
     ) -> Generator[Msg, Any, None]:
         """Write an image and what was found into the run; the reference has no shift."""
         record, where = self._record, self._where
+        self.jumps = len(row_jumps(check.image))
         sigma = np.full(3, math.nan) if shift is None else self._sigma(shift)
         place = np.zeros(3) if shift is None else self._place(check, shift)
         if predicted is None:
             predicted = where.offset(check.seconds)
         velocity = where.drift_velocity(check.seconds)
         values = {
+            record.jumps: float(self.jumps),
             record.image: flatten_lines(check.image),
             record.primary_seq_num: float(taken),
             record.seconds: check.seconds,

@@ -31,6 +31,7 @@ from bluesky_gpsts.plans.merit import Merit, check_window, judge, own_merit
 from bluesky_gpsts.plans.naming import known_classifier, record_classes
 from bluesky_gpsts.plans.recording import (
     columns_of,
+    record_baseline,
     record_decision,
     record_flags,
     record_map,
@@ -38,6 +39,7 @@ from bluesky_gpsts.plans.recording import (
 from bluesky_gpsts.plans.records import ClassRecord, DecisionRecord, MeritRecord, StructureRecord
 from bluesky_gpsts.plans.stubs import in_run, off_loop, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
+from bluesky_gpsts.plans.tipwatch import TipWatch, known_tip_checks, look_after
 
 __all__ = ["gp_sts"]
 
@@ -76,6 +78,7 @@ def gp_sts(
     seed: int = 0,
     survey: str = "",
     drift: Optional[dict] = None,  # noqa: UP045
+    tip_checks: Optional[dict] = None,  # noqa: UP045
     optimizer: Any = None,
     md: Optional[dict] = None,  # noqa: UP045
 ) -> Generator[Msg, Any, str]:
@@ -151,6 +154,8 @@ def gp_sts(
     drift : dict
         Drift checks: fields of `bluesky_gpsts.plans.DriftChecks`, such as ``{"every": 10}``; an
         empty dict has their defaults. Without it there are none.
+    tip_checks : dict
+        Repetitions of a spectrum to notice a changed tip: fields of `TipChecks`, as above.
     optimizer : object
         An optimizer of your own instead, with the methods ``suggest``, ``ingest`` and
         ``should_stop`` of bluesky-adaptive's protocols, parameters "x" and "y" in metres and
@@ -196,7 +201,7 @@ def gp_sts(
     check_window(window, bias_range, n_points)
     own = own_merit(merit) if merit else None
     namer = known_classifier(classifier)
-    checks = known_checks(drift)
+    checks, repeats = known_checks(drift), known_tip_checks(tip_checks, n_points)
     integration = require_positive("integration", integration, "s")
     settle = require_positive("settle", settle, "s")
     settling = require_positive("settling", settling, "s", or_zero=True)
@@ -237,6 +242,7 @@ def gp_sts(
         "prior": None if prior is None else asdict(start_prior),
         "classifier": None if namer is None else namer.metadata["model"],
         "drift": None if checks is None else asdict(checks),
+        "tip_checks": None if repeats is None else asdict(repeats),
         "optimizer": type(optimizer).__name__,
     }
     sts, tip = stm.spectroscopy, stm.tip
@@ -282,6 +288,7 @@ def gp_sts(
     # One worker: the optimizer is not made for two threads at a time.
     executor = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
     watch = None if checks is None else DriftWatch(stm, checks, executor)
+    references = None if repeats is None else TipWatch(stm, repeats)
 
     def next_point() -> tuple[dict[str, Any] | None, str]:
         stop, reason = optimizer.should_stop()
@@ -325,12 +332,6 @@ def gp_sts(
             yield from bps.mv(stm.lock_in.on, 1)
         sts.check()
 
-    def baseline() -> Generator[Msg, Any, None]:
-        yield from bps.create(name="baseline")
-        for device in (stm, *stm.settings()):
-            yield from bps.read(device)
-        yield from bps.save()
-
     def take_back(numbers: Iterable[int], taken: int, why: str) -> Generator[Msg, Any, None]:
         """Flag spectra, and let the optimizer have their places again."""
         usable = [n for n in numbers if n not in flagged and n not in useless]
@@ -341,7 +342,7 @@ def gp_sts(
             yield from off_loop(executor, partial(optimizer.retract, ids))
 
     def loop() -> Generator[Msg, Any, str]:
-        yield from baseline()
+        yield from record_baseline(stm)
         if images is not None:
             record = StructureRecord(name="structure")
             yield from bps.mv(record.structure_images, np.asarray(images))
@@ -362,17 +363,12 @@ def gp_sts(
         while taken < _MOST * n_spectra:
             over = point is None or taken - len(flagged) >= n_spectra
             start = time.monotonic()
-            if watch is not None and not (over and watch.last == taken):
-                since = watch.last
-                if over:
-                    doubt = yield from watch.check(taken)
-                else:
-                    doubt = yield from watch.follow(taken, duration)
-                if doubt:
-                    yield from take_back(range(since + 1, taken + 1), taken, doubt)
-                    if over:
-                        point, reason = yield from off_loop(executor, next_point)
-                        continue
+            doubts = yield from look_after(watch, references, taken, duration, over)
+            for numbers, why in doubts:
+                yield from take_back(numbers, taken, why)
+            if over and doubts:
+                point, reason = yield from off_loop(executor, next_point)
+                continue
             if over or point is None:
                 break
             yield from bps.mv(tip, (point["x"], point["y"]))
@@ -400,6 +396,8 @@ def gp_sts(
                 yield from bps.read(device)
             yield from bps.save()
             taken += 1
+            if references is not None:
+                references.learn(taken, (point["x"], point["y"]), np.asarray(didv), found.value)
             points.append(point["_id"])
             yield from bps.checkpoint()
             yield from record_decision(decision, optimizer, point, taken)
@@ -434,7 +432,7 @@ def gp_sts(
             yield from record_classes(class_record, namer, optimizer, points)
         if taken > len(useless) and hasattr(optimizer, "map_record"):
             yield from record_map(optimizer)
-        yield from baseline()
+        yield from record_baseline(stm)
         return reason or f"{taken} spectra were taken"
 
     def closed() -> Generator[Msg, Any, None]:

@@ -10,7 +10,7 @@ from bluesky.utils import Msg
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.plans.records import DecisionRecord, FlagRecord, MapRecord, MeritRecord
 
-__all__ = ["columns_of", "record_decision", "record_flags", "record_map"]
+__all__ = ["columns_of", "record_baseline", "record_decision", "record_flags", "record_map"]
 
 
 def columns_of(stm: NanonisSTM, judged: MeritRecord) -> dict[str, str]:
@@ -31,6 +31,14 @@ def columns_of(stm: NanonisSTM, judged: MeritRecord) -> dict[str, str]:
         "figure_of_merit_variance": judged.figure_of_merit_variance,
     }
     return {role: signal.name for role, signal in signals.items()}
+
+
+def record_baseline(stm: NanonisSTM) -> Generator[Msg, Any, None]:
+    """Write the settings of the instrument into the stream ``baseline``."""
+    yield from bps.create(name="baseline")
+    for device in (stm, *stm.settings()):
+        yield from bps.read(device)
+    yield from bps.save()
 
 
 def record_map(optimizer: Any) -> Generator[Msg, Any, None]:

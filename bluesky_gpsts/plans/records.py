@@ -16,6 +16,7 @@ __all__ = [
     "FlagRecord",
     "MapRecord",
     "MeritRecord",
+    "ReferenceRecord",
     "StructureRecord",
     "SurveyRecord",
 ]
@@ -98,6 +99,17 @@ class FlagRecord(_Record):
     reason = Cpt(Quantity, value="")
 
 
+class ReferenceRecord(_Record):
+    """A spectrum taken again: which one, after how many, and how it compares."""
+
+    primary_seq_num = Cpt(Quantity, value=0.0)
+    after = Cpt(Quantity, value=0.0)
+    changed = Cpt(Quantity, value=0)
+    probability = Cpt(Quantity, value=math.nan)
+    ratio = Cpt(Quantity, value=math.nan)
+    gain = Cpt(Quantity, value=math.nan)
+
+
 class StructureRecord(_Record):
     """What a topograph or a library prior is made of, which decisions name by its checksum."""
 
@@ -126,6 +138,7 @@ class DriftRecord(_Record):
     compensated_y = Cpt(Quantity, value=0.0, units="m/s", precision=15)
     compensated_z = Cpt(Quantity, value=0.0, units="m/s", precision=15)
     confidence = Cpt(Quantity, value=math.nan)
+    jumps = Cpt(Quantity, value=0.0)
     ok = Cpt(Quantity, value=1)
     reason = Cpt(Quantity, value="")
     action = Cpt(Quantity, value="")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 
-__all__ = ["SpectrumChange", "compare_spectra"]
+__all__ = ["FEWEST", "SpectrumChange", "compare_spectra"]
 
 Array = NDArray[np.float64]
 
@@ -20,7 +20,8 @@ FALSE_ALARM = 1e-3
 """Share of unchanged spectra that may be called changed, unless told otherwise."""
 
 _SLOW = 24
-_FEWEST = 96
+FEWEST = 96
+"""Points that a spectrum needs to be compared."""
 _NUISANCES = 4  # gain, offset, tilt, and a gain that changes during the sweep
 
 
@@ -74,10 +75,10 @@ def compare_spectra(
     from scipy.fft import dct
 
     first, second = np.atleast_2d(np.asarray(reference, float)), np.asarray(spectrum, float)
-    if second.ndim != 1 or first.shape[-1] != second.size or second.size < _FEWEST:
+    if second.ndim != 1 or first.shape[-1] != second.size or second.size < FEWEST:
         raise ValueError(
             f"reference has shape {first.shape} and spectrum {second.shape}; give one bias axis of "
-            f"{_FEWEST} points or more to both"
+            f"{FEWEST} points or more to both"
         )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a spectrum holds NaN or infinite values; leave such spectra out")

@@ -154,7 +154,7 @@ def ws2() -> Sample:
 @pytest.fixture
 def make_bench(ws2: Sample) -> Iterator[Callable[..., Bench]]:
     with ExitStack() as stack:
-        yield lambda **options: Bench(stack, ws2, **options)
+        yield lambda sample=ws2, **options: Bench(stack, sample, **options)
 
 
 @pytest.fixture

@@ -1,0 +1,225 @@
+"""Noticing in a run that the tip has changed: a spectrum is taken again where one is known."""
+
+import logging
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import numpy as np
+import numpy.typing as npt
+from bluesky.utils import Msg
+
+from bluesky_gpsts.devices import NanonisSTM
+from bluesky_gpsts.plans.checks import require_count, require_positive
+from bluesky_gpsts.plans.drift import DriftWatch
+from bluesky_gpsts.plans.records import ReferenceRecord
+from bluesky_gpsts.spectra.reference import FEWEST, SpectrumChange, compare_spectra
+
+__all__ = ["TipChecks", "TipWatch", "known_tip_checks", "look_after"]
+
+logger = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TipChecks:
+    """When a spectrum is repeated to see whether the tip is as it was, and what counts as not.
+
+    Attributes
+    ----------
+    every : int
+        Spectra from one repetition to the next.
+    ratio : float
+        The tip counts as changed if the slow part of the difference varies by more than so many
+        times its noise, and could be noise with a probability of `false_alarm` only.
+    false_alarm : float
+        See `bluesky_gpsts.spectra.reference.compare_spectra`.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    every: int = 10
+    ratio: float = 2.5
+    false_alarm: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be carried out."""
+        require_count("tip_checks: every", self.every, 2)
+        require_positive("tip_checks: ratio", self.ratio, "variances of the noise")
+        if not 0.0 < require_positive("tip_checks: false_alarm", self.false_alarm, "a share") < 1.0:
+            raise ValueError(f"tip_checks: false_alarm must be below 1, not {self.false_alarm!r}")
+
+
+def known_tip_checks(given: Any, n_points: int) -> TipChecks | None:
+    """Return what a plan's argument asks for: `TipChecks`, a dict of its fields, or None.
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown or out of range, or spectra of `n_points` cannot be compared.
+    """
+    if given is not None and n_points < FEWEST:
+        raise ValueError(
+            f"n_points is {n_points}; spectra are compared for tip_checks from {FEWEST} points on"
+        )
+    if given is None or isinstance(given, TipChecks):
+        return given
+    names = [field.name for field in fields(TipChecks)]
+    if not isinstance(given, Mapping) or not set(given) <= set(names):
+        raise ValueError(
+            f"tip_checks must be a dict with some of {', '.join(names)}, not {given!r}"
+        )
+    return TipChecks(**given)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A spectrum (A/V) of the run, its number, place (m) and figure of merit."""
+
+    number: int
+    place: tuple[float, float]
+    didv: FloatArray
+    merit: float
+
+
+class TipWatch:
+    """Repeats a spectrum of the run now and then.
+
+    It is the one whose figure of merit was nearest to the median of the first ones: most of a
+    frame is background, where a spectrum depends least on where exactly it is taken.
+
+    Parameters
+    ----------
+    stm : NanonisSTM
+        The microscope.
+    checks : TipChecks
+        When and how.
+    """
+
+    def __init__(self, stm: NanonisSTM, checks: TipChecks) -> None:
+        self.stm, self.checks = stm, checks
+        self.last = 0
+        self._known: list[_Known] = []
+        self._reference: _Known | None = None
+        self._record = ReferenceRecord(name="reference_record")
+
+    def learn(
+        self, number: int, place: tuple[float, float], didv: FloatArray, merit: float
+    ) -> None:
+        """Take note of a spectrum (A/V), its number, place (m) and figure of merit."""
+        if self._reference is None and math.isfinite(merit) and np.isfinite(didv).all():
+            self._known.append(_Known(number, place, didv.copy(), merit))
+
+    def due(self, taken: int) -> bool:
+        """Whether it is time, after so many spectra."""
+        return taken - self.last >= self.checks.every and self.ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a spectrum to repeat."""
+        return self._reference is not None or len(self._known) > 1
+
+    def check(self, taken: int) -> Generator[Msg, Any, str]:
+        """Repeat the spectrum; returns why those since the last time are in doubt, or "".
+
+        A change counts if it shows twice. The new spectrum is the reference from then on.
+
+        Parameters
+        ----------
+        taken : int
+            Spectra so far.
+        """
+        if self._reference is None:
+            middle = float(np.median([known.merit for known in self._known]))
+            self._reference = min(self._known, key=lambda known: abs(known.merit - middle))
+            self._known.clear()
+        known = self._reference
+        found, didv = yield from self._repeat(known, taken)
+        if self._other(found):
+            found, didv = yield from self._repeat(known, taken)
+        doubt = ""
+        if self._other(found):
+            doubt = (
+                f"the tip has changed: spectrum {known.number}, taken again after {taken} spectra, "
+                f"differs by {found.ratio:.3g} times its noise"
+            )
+            logger.warning("%s; spectra since the last check are repeated", doubt)
+            self._reference = _Known(known.number, known.place, didv, known.merit)
+        self.last = taken
+        return doubt
+
+    def _other(self, found: SpectrumChange) -> bool:
+        return found.changed and found.ratio > self.checks.ratio
+
+    def _repeat(
+        self, known: _Known, taken: int
+    ) -> Generator[Msg, Any, tuple[SpectrumChange, FloatArray]]:
+        stm, record = self.stm, self._record
+        sts = stm.spectroscopy
+        yield from bps.checkpoint()
+        yield from bps.mv(stm.tip, known.place)
+        yield from bps.trigger(sts, wait=True)
+        didv = np.asarray((yield from bps.rd(sts.didv)), dtype=float)
+        found = compare_spectra(known.didv, didv, self.checks.false_alarm)
+        values = {
+            record.primary_seq_num: float(known.number),
+            record.after: float(taken),
+            record.changed: int(self._other(found)),
+            record.probability: found.probability,
+            record.ratio: found.ratio,
+            record.gain: found.gain,
+        }
+        for signal, value in values.items():
+            yield from bps.mv(signal, value)
+        yield from bps.create(name="reference")
+        for device in (sts, stm.tip, record):
+            yield from bps.read(device)
+        yield from bps.save()
+        yield from bps.checkpoint()
+        return found, didv
+
+
+def look_after(
+    drift: DriftWatch | None, tip: TipWatch | None, taken: int, duration: float, over: bool
+) -> Generator[Msg, Any, list[tuple[range, str]]]:
+    """Look at drift and tip where it is time, and aim the tip at where the sample will be.
+
+    Parameters
+    ----------
+    drift, tip : DriftWatch, TipWatch or None
+        What to look at. Lines that jump in an image of a drift check ask for a look at the tip.
+    taken : int
+        Spectra so far.
+    duration : float
+        How long the next one takes (s).
+    over : bool
+        Whether there is no next one; then what came after the last check is looked at once more.
+
+    Returns
+    -------
+    list of (range, str)
+        Numbers of the spectra that are in doubt, and why.
+    """
+    doubts = []
+    if drift is not None and not (over and drift.last == taken):
+        since = drift.last
+        if over:
+            why = yield from drift.check(taken)
+        else:
+            why = yield from drift.follow(taken, duration)
+        if why:
+            doubts.append((range(since + 1, taken + 1), why))
+    jumped = drift is not None and drift.last == taken and drift.jumps > 0
+    asked = tip is not None and tip.ready and tip.last < taken and (over or jumped)
+    if tip is not None and (asked or tip.due(taken)):
+        since = tip.last
+        why = yield from tip.check(taken)
+        if why:
+            doubts.append((range(since + 1, taken + 1), why))
+    return doubts
