@@ -6,7 +6,7 @@ Scripts, IPython, Jupyter and the queue server all start here.
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -132,10 +132,15 @@ def start(
             host=address, ports=ports, limits=known, mode=mode, audit=_audit_log(opened)
         ).connect()
         started.callback(stm.disconnect)
+        if host is None and limits is None:
+            _allow_own_junction(stm)
         engine = RunEngine()
         watchdog = started.enter_context(Watchdog(stm, abort_on_alarm(engine)))
         engine.preprocessors.append(guard(stm, watchdog))
         engine.md["versions"] = {**engine.md.get("versions", {}), **_versions()}
+        if mode != "normal":
+            # Whoever reads the run must know that nothing of it was measured.
+            engine.md["mode"] = mode
         engine.md["sample"] = Path(sample).name if host is None else ""
         if host is None:
             engine.md["simulation"] = {"sample": sample, "seed": seed}
@@ -163,6 +168,17 @@ def start(
         ]
     )
     return Session(engine, stm, opened, description, stack)
+
+
+def _allow_own_junction(stm: "NanonisSTM") -> None:
+    """Let a simulated sample be scanned at its own bias and setpoint.
+
+    The simulator's limits are for semiconductors; a recorded grid may come from a metal.
+    """
+    own = 2.0 * stm.z_controller.setpoint.get() / abs(stm.bias.get())
+    known = stm.instrument_limits
+    if own > known.conductance:
+        stm.instrument_limits = stm.gate.limits = replace(known, conductance=own)
 
 
 def start_from_environment(*, table: bool = True, live: bool = True) -> Session:

@@ -56,9 +56,13 @@ def limits_for(host: str, limits: Limits | None) -> Limits:
     Raises
     ------
     ValueError
-        If the host is not loopback and no limits are given.
+        If the host is not loopback and no limits are given, or they are no `Limits`.
     """
     if limits is not None:
+        if not isinstance(limits, Limits):
+            raise ValueError(
+                f"limits must be a Limits, as Limits.load('limits.toml') returns, not {limits!r}"
+            )
         return limits
     if not _is_loopback(host):
         raise ValueError(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
 
 from bluesky_gpsts.images.terraces import level_plane
 
@@ -209,6 +208,8 @@ def _fit(position: Array, profile: Array, double: bool) -> tuple[tuple[float, fl
 
     unit = 1e-9
     x = position / unit
+
+    from scipy.special import ndtr
 
     def model(p: Array) -> Array:
         share, apart = (float(p[2]), float(p[3])) if double else (1.0, 0.0)

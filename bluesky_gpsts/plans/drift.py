@@ -44,6 +44,7 @@ _UNLIKE = 0.8
 # Two places in a larger image rival if their residual variances are within this factor.
 _RIVAL = 1.2
 _LARGER = 2
+_SMALLEST = 0.5e-9
 # The first check comes after this part of the spectra from one check to the next.
 _FIRST = 4
 
@@ -96,16 +97,18 @@ class DriftChecks:
         """Refuse what cannot be carried out."""
         require_count("drift: every", self.every, 1)
         require_positive("drift: limit", self.limit, "pixels")
-        require_count("drift: pixels", self.pixels, 32)
+        require_count("drift: pixels", self.pixels, 32, 1024)
         if self.pixels % 16:
             raise ValueError(f"drift: pixels must be a multiple of 16, not {self.pixels}")
         require_positive("drift: line_time", self.line_time, "s")
         require_positive("drift: size", self.size, "m", or_zero=True)
+        if 0.0 < self.size < _SMALLEST:
+            raise ValueError(f"drift: size is {self.size!r} m; give 0 or at least {_SMALLEST:g} m")
         if self.method not in ("phase", "block-matching"):
             raise ValueError(
                 f"drift: no method {self.method!r}; choose 'phase' or 'block-matching'"
             )
-        require_count("drift: retries", self.retries, 0)
+        require_count("drift: retries", self.retries, 0, 10)
         for name in ("feature", "compensate"):
             if not isinstance(getattr(self, name), bool):
                 given = getattr(self, name)
@@ -166,6 +169,11 @@ class DriftWatch:
         frame = stm.scan.frame()
         size = checks.size
         self._frame = replace(frame, width=size, height=size) if size else frame
+        limits, piezo = stm.instrument_limits, stm.piezo
+        limits.check_frame(self._frame, (piezo.range_x.get(), piezo.range_y.get()))
+        limits.check("a line time", checks.line_time, "s", 1e-3, 1e4)
+        speed = self._frame.width / checks.line_time
+        limits.check("a scan speed of the drift checks", speed, "m/s", 0.0, limits.scan_speed)
         self._record = DriftRecord(name="drift")
         self._reference: FloatArray | None = None
         self._height = 0.0

@@ -66,7 +66,9 @@ def test_what_no_rule_allows(watched: RunEngine, bench: Any) -> None:
         watched([Msg("configure", bench.stm.scan, {})])
 
 
-def test_pulses_only_within_a_plan_that_says_so(watched: RunEngine, bench: Any) -> None:
+def test_pulses_only_within_a_plan_that_says_so(
+    watched: RunEngine, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Pulse:
         name, parent, root = "stm_pulse", None, bench.stm
         given = 0
@@ -81,7 +83,9 @@ def test_pulses_only_within_a_plan_that_says_so(watched: RunEngine, bench: Any) 
         def describe(self) -> dict[str, Any]:
             return {}
 
-    bench.stm.pulse = pulse = Pulse()
+    pulse = Pulse()
+    # In place of the component, which setting an attribute would not do.
+    monkeypatch.setitem(bench.stm._signals, "pulse", pulse)
     with pytest.raises(LimitError, match="only within a plan that conditions the tip"):
         watched([Msg("trigger", pulse, group="p"), Msg("wait", None, group="p")])
     assert Pulse.given == 0

@@ -199,8 +199,9 @@ def trip(world: World) -> None:
 
 
 def told(world: World) -> None:
-    """The session reads of what has happened."""
-    world.stm.z_controller.status.get()
+    """The session reads of what has happened, and the watchdog as well."""
+    for _ in range(2):
+        world.stm.z_controller.status.get()
 
 
 def at_rest(world: World) -> None:
