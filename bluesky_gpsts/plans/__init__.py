@@ -1,7 +1,7 @@
 """Plans for the RunEngine and the queue server."""
 
 from bluesky_gpsts.plans.conditioning import Conditioned, condition_tip
-from bluesky_gpsts.plans.drift import DriftChecks
+from bluesky_gpsts.plans.driftchecks import DriftChecks
 from bluesky_gpsts.plans.gp_sts import gp_sts
 from bluesky_gpsts.plans.survey import survey
 from bluesky_gpsts.plans.tip import check_tip

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bluesky_gpsts.devices import NanonisSTM
 
 __all__ = [
+    "chosen",
     "plain",
     "require_count",
     "require_feedback",
@@ -20,6 +22,8 @@ __all__ = [
     "require_positive",
     "require_seed",
 ]
+
+T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
@@ -96,6 +100,31 @@ def require_optimizer(optimizer: Any) -> Any:
             "pass one with suggest, ingest and should_stop, or None"
         )
     return optimizer
+
+
+def chosen(kind: type[T], what: str, given: Any) -> T | None:
+    """Return the options that a plan's argument gives.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass that checks its fields.
+    what : str
+        Name of the argument.
+    given : kind, dict or None
+        A dict has fields of `kind`; an empty one asks for the defaults.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or a field is unknown or out of range.
+    """
+    if given is None or isinstance(given, kind):
+        return given
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if not isinstance(given, Mapping) or not set(given) <= set(names):
+        raise ValueError(f"{what} must be a dict with some of {', '.join(names)}, not {given!r}")
+    return kind(**given)
 
 
 def require_feedback(stm: NanonisSTM) -> None:

@@ -7,9 +7,9 @@ the next check the model tells where the sample is. ``stm.tip`` adds that offset
 
 import logging
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,12 +22,12 @@ from bluesky_gpsts.devices import LimitError, NanonisSTM
 from bluesky_gpsts.images import Shift, flatten_lines, register
 from bluesky_gpsts.images.rowjumps import row_jumps
 from bluesky_gpsts.nanonis.files import Frame
-from bluesky_gpsts.plans.checks import require_count, require_positive
+from bluesky_gpsts.plans.driftchecks import DriftChecks
 from bluesky_gpsts.plans.records import DriftRecord
 from bluesky_gpsts.plans.stubs import off_loop
 from bluesky_gpsts.plans.whereabouts import Whereabouts
 
-__all__ = ["DriftChecks", "DriftWatch", "known_checks"]
+__all__ = ["DriftWatch"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,96 +44,8 @@ _UNLIKE = 0.8
 # Two places in a larger image rival if their residual variances are within this factor.
 _RIVAL = 1.2
 _LARGER = 2
-_SMALLEST = 0.5e-9
 # The first check comes after this part of the spectra from one check to the next.
 _FIRST = 4
-
-
-@dataclass(frozen=True)
-class DriftChecks:
-    """When the drift is checked, and how.
-
-    Attributes
-    ----------
-    every : int
-        Spectra from one check to the next; 10 in Thomas et al., npj Comput. Mater. 8, 99 (2022).
-    limit : float
-        A check comes earlier if the predicted position is less certain than this, in pixels of
-        the image (one standard deviation).
-    pixels : int
-        Pixels and lines of the image; a multiple of 16.
-    line_time : float
-        Seconds for a line, forward and again backward.
-    size : float
-        Side (m) of the imaged square, about the middle of the scan frame; 0 images the scan frame
-        itself. Take one in which there is more than a lattice.
-    feature : bool
-        Compare a patch around the most distinctive feature, instead of the whole image.
-    method : str
-        "phase", or "block-matching" as in the paper; see `bluesky_gpsts.images.register`.
-    retries : int
-        Further images where a check fails, before a larger frame is imaged.
-    compensate : bool
-        Let the controller follow the drift between the checks. It is switched off again if the
-        residual does not shrink.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-    """
-
-    every: int = 10
-    limit: float = 0.5
-    pixels: int = 64
-    line_time: float = 0.3
-    size: float = 0.0
-    feature: bool = False
-    method: str = "phase"
-    retries: int = 1
-    compensate: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be carried out."""
-        require_count("drift: every", self.every, 1)
-        require_positive("drift: limit", self.limit, "pixels")
-        require_count("drift: pixels", self.pixels, 32, 1024)
-        if self.pixels % 16:
-            raise ValueError(f"drift: pixels must be a multiple of 16, not {self.pixels}")
-        require_positive("drift: line_time", self.line_time, "s")
-        require_positive("drift: size", self.size, "m", or_zero=True)
-        if 0.0 < self.size < _SMALLEST:
-            raise ValueError(f"drift: size is {self.size!r} m; give 0 or at least {_SMALLEST:g} m")
-        if self.method not in ("phase", "block-matching"):
-            raise ValueError(
-                f"drift: no method {self.method!r}; choose 'phase' or 'block-matching'"
-            )
-        require_count("drift: retries", self.retries, 0, 10)
-        for name in ("feature", "compensate"):
-            if not isinstance(getattr(self, name), bool):
-                given = getattr(self, name)
-                raise ValueError(f"drift: {name} must be True or False, not {given!r}")
-
-
-def known_checks(given: Any) -> DriftChecks | None:
-    """Return the checks that a plan's argument asks for.
-
-    Parameters
-    ----------
-    given : DriftChecks, dict or None
-        A dict has fields of `DriftChecks`; an empty one asks for the defaults.
-
-    Raises
-    ------
-    ValueError
-        If a field is unknown or out of range.
-    """
-    if given is None or isinstance(given, DriftChecks):
-        return given
-    names = [field.name for field in fields(DriftChecks)]
-    if not isinstance(given, Mapping) or not set(given) <= set(names):
-        raise ValueError(f"drift must be a dict with some of {', '.join(names)}, not {given!r}")
-    return DriftChecks(**given)
 
 
 @dataclass(frozen=True)
@@ -183,10 +95,6 @@ class DriftWatch:
         self._chances = 2 if checks.compensate else 0
         self._last = 0
         self.jumps = 0
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the start document holds."""
-        return asdict(self.checks)
 
     @property
     def pixel(self) -> FloatArray:

@@ -15,6 +15,7 @@ from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.plans.checks import (
+    chosen,
     plain,
     require_count,
     require_feedback,
@@ -25,7 +26,8 @@ from bluesky_gpsts.plans.checks import (
     require_positive,
     require_seed,
 )
-from bluesky_gpsts.plans.drift import DriftWatch, known_checks
+from bluesky_gpsts.plans.drift import DriftWatch
+from bluesky_gpsts.plans.driftchecks import DriftChecks
 from bluesky_gpsts.plans.knowledge import known_prior, known_structure
 from bluesky_gpsts.plans.merit import Merit, check_window, judge, own_merit
 from bluesky_gpsts.plans.naming import known_classifier, record_classes
@@ -201,7 +203,7 @@ def gp_sts(
     check_window(window, bias_range, n_points)
     own = own_merit(merit) if merit else None
     namer = known_classifier(classifier)
-    checks, repeats = known_checks(drift), known_tip_checks(tip_checks, n_points)
+    checks, repeats = chosen(DriftChecks, "drift", drift), known_tip_checks(tip_checks, n_points)
     integration = require_positive("integration", integration, "s")
     settle = require_positive("settle", settle, "s")
     settling = require_positive("settling", settling, "s", or_zero=True)

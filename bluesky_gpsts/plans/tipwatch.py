@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import bluesky.plan_stubs as bps
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
-from bluesky_gpsts.plans.checks import require_count, require_positive
+from bluesky_gpsts.plans.checks import chosen, require_count, require_positive
 from bluesky_gpsts.plans.drift import DriftWatch
 from bluesky_gpsts.plans.records import ReferenceRecord
 from bluesky_gpsts.spectra.reference import FEWEST, SpectrumChange, compare_spectra
@@ -57,25 +57,19 @@ class TipChecks:
 
 
 def known_tip_checks(given: Any, n_points: int) -> TipChecks | None:
-    """Return what a plan's argument asks for: `TipChecks`, a dict of its fields, or None.
+    """Return what the argument ``tip_checks`` of a plan asks for.
 
     Raises
     ------
     ValueError
         If a field is unknown or out of range, or spectra of `n_points` cannot be compared.
     """
-    if given is not None and n_points < FEWEST:
+    checks = chosen(TipChecks, "tip_checks", given)
+    if checks is not None and n_points < FEWEST:
         raise ValueError(
             f"n_points is {n_points}; spectra are compared for tip_checks from {FEWEST} points on"
         )
-    if given is None or isinstance(given, TipChecks):
-        return given
-    names = [field.name for field in fields(TipChecks)]
-    if not isinstance(given, Mapping) or not set(given) <= set(names):
-        raise ValueError(
-            f"tip_checks must be a dict with some of {', '.join(names)}, not {given!r}"
-        )
-    return TipChecks(**given)
+    return checks
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ a sample, a tip and a feedback loop; what a client cannot know is in `Simulator.
 
 from bluesky_gpsts.simulator.faults import Fault
 from bluesky_gpsts.simulator.process import SimulatorProcess, start_process
-from bluesky_gpsts.simulator.sample import Conditions, Sample, open_sample
+from bluesky_gpsts.simulator.sample import Conditions, Sample
+from bluesky_gpsts.simulator.samples import open_sample
 from bluesky_gpsts.simulator.simulator import Simulator
 
 __all__ = [

@@ -16,9 +16,10 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.physics import Drift, Preamplifier, creep
+from bluesky_gpsts.physics import Drift, Preamplifier
 from bluesky_gpsts.simulator.apex import Apex
 from bluesky_gpsts.simulator.course import Course
+from bluesky_gpsts.simulator.creeping import Creeping
 from bluesky_gpsts.simulator.lockin import Lockin
 from bluesky_gpsts.simulator.record import AT_ONCE, Record
 from bluesky_gpsts.simulator.sample import Sample
@@ -29,7 +30,6 @@ __all__ = ["CRASH_GAP", "FINE", "Microscope"]
 
 Array = NDArray[np.float64]
 
-_CREEP_MOVES = 12
 FINE = 20e-12
 """Distance (m) along a move that is resolved."""
 _FINE_BIAS = 20e-3
@@ -125,8 +125,7 @@ class Microscope:
         self.compensation = (0.0, 0.0, 0.0)
         self._compensated = np.zeros(3)
         self._compensated_since = 0.0
-        self._jumps: list[tuple[float, Array]] = []
-        self._following: tuple[Array, Array, float] | None = None
+        self._creeping = Creeping()
         self._agenda: list[_Event] = []
         self._blind_since = -math.inf
         self._updating = False
@@ -158,33 +157,14 @@ class Microscope:
         jump = np.asarray(target) - here
         arrival = t + float(np.hypot(*jump)) / speed
         self.path = Course.through((t, here), (arrival, target))
-        self._moved(arrival, jump)
+        self._creeping.move(arrival, jump)
         return arrival
-
-    def _moved(self, end: float, jump: Array) -> None:
-        """Remember a move that creeps on after `end` (s)."""
-        self._jumps.append((end, jump))
-        if len(self._jumps) > _CREEP_MOVES:
-            # Long after, two moves are as one; forgetting one would shift the sample at once.
-            (_, first), (later, second), *others = self._jumps
-            self._jumps = [(later, first + second), *others]
 
     def halt(self, t: float) -> None:
         """Stop the tip where it is."""
         self.update(t)
         here = self.position
-        if self._following is not None:
-            origin, corner, arrival = self._following
-            if t < arrival:
-                self._jumps[-1] = (t, here - origin)
-            else:
-                # A path creeps as the one move from its beginning to its end would.
-                self._moved(min(t, float(self.path.times[-1])), here - corner)
-            self._following = None
-        elif self._jumps and self._jumps[-1][0] > t:
-            # What is left of the move does not creep, for it has not been made.
-            _, jump = self._jumps[-1]
-            self._jumps[-1] = (t, jump - (self.path.values[-1] - here))
+        self._creeping.halt(t, here, float(self.path.times[-1]), self.path.values[-1])
         self.path = Course.through((t, here))
 
     def follow(self, t: float, path: Course, record: Record, arrival: float) -> None:
@@ -194,8 +174,7 @@ class Microscope:
         """
         self.halt(t)
         here, corner = self.position, path.at(np.array([arrival]))[0]
-        self._moved(arrival, corner - here)
-        self._following = here, corner, arrival
+        self._creeping.follow(here, corner, arrival)
         self.path, self.record = path, record
 
     def compensate(self, t: float, velocity: tuple[float, float, float]) -> None:
@@ -213,12 +192,8 @@ class Microscope:
     def under(self, t: Array, piezo: Array | None = None) -> Array:
         """Points of the sample (n, 2) beneath the tip at times `t` (n,)."""
         position = self.path.at(t) if piezo is None else piezo
-        lag = np.zeros_like(position)
-        for end, jump in self._jumps:
-            if np.any(jump):
-                lag += creep(np.maximum(t - end, 0.0)[:, None], jump[None, :])
         shift = self.compensated(t)[:, :2] - self.drift.offset(t)[:, :2]
-        return position + lag + shift
+        return position + self._creeping.lag(t) + shift
 
     # ------------------------------------------------------------ vertical
 

@@ -12,7 +12,8 @@ from bluesky_gpsts.physics import Tip
 from bluesky_gpsts.simulator.clock import Clock
 from bluesky_gpsts.simulator.controller import Controller
 from bluesky_gpsts.simulator.faults import Fault, Faults
-from bluesky_gpsts.simulator.sample import Sample, open_sample
+from bluesky_gpsts.simulator.sample import Sample
+from bluesky_gpsts.simulator.samples import open_sample
 from bluesky_gpsts.simulator.server import ErrorStyle, Server
 from bluesky_gpsts.simulator.truth import Truth
 

@@ -18,7 +18,7 @@ from bluesky_gpsts.catalog import open_catalog
 from bluesky_gpsts.physics import Drift
 from bluesky_gpsts.plans import DriftChecks, gp_sts
 from bluesky_gpsts.plans.whereabouts import Whereabouts
-from bluesky_gpsts.simulator import microscope
+from bluesky_gpsts.simulator import creeping
 from bluesky_gpsts.surrogate import Grid, MapOptimizer
 
 VELOCITY = np.array([4e-12, -3e-12, 1e-12])
@@ -49,7 +49,7 @@ followed_at: dict[str, tuple[float, float]] = {}
 @pytest.fixture
 def drifting(bench: Any, engine: RunEngine, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A sample that drifts under a piezo that does not creep; notes the time of every event."""
-    monkeypatch.setattr(microscope, "creep", lambda elapsed, jump: 0.0 * elapsed * jump)
+    monkeypatch.setattr(creeping, "creep", lambda elapsed, jump: 0.0 * elapsed * jump)
     tip = bench.controller.tip
     tip.drift = Drift(velocity=tuple(VELOCITY.tolist()))
 

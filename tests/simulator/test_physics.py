@@ -19,8 +19,9 @@ from bluesky_gpsts.nanonis.files import Grid, read_3ds, write_3ds
 from bluesky_gpsts.physics import Drift
 from bluesky_gpsts.physics.ws2 import LATTICE_CONSTANT
 from bluesky_gpsts.simulator import Sample, Simulator, open_sample
+from bluesky_gpsts.simulator.computed import ComputedSample
 from bluesky_gpsts.simulator.handlers import HANDLERS
-from bluesky_gpsts.simulator.sample import ComputedSample, RecordedSample
+from bluesky_gpsts.simulator.recorded import RecordedSample
 from bluesky_gpsts.simulator.scan import frame_positions
 from bluesky_gpsts.simulator.signals import SIGNALS
 

@@ -148,7 +148,8 @@ def read_map(path: str | Path) -> RecordedMap:
 
 def _read_grid(path: Path) -> RecordedMap:
     """Map of a grid as the simulated microscope measures it, without noise."""
-    from bluesky_gpsts.simulator.sample import RecordedSample, open_sample
+    from bluesky_gpsts.simulator import open_sample
+    from bluesky_gpsts.simulator.recorded import RecordedSample
 
     sample = open_sample(str(path), 0)
     if not isinstance(sample, RecordedSample):
