@@ -132,7 +132,7 @@ def near_au(rng: np.random.Generator) -> Density:
     Density
     """
     surface = Au111()
-    case = int(rng.choice(3, p=(0.3, 0.4, 0.3)))
+    case = int(rng.choice(3, p=(0.25, 0.5, 0.25)))
     move, strength = 0.0, float(rng.uniform(0.5, 1.0))
     peaks: list[tuple[float, float, float]] = []
     if case == 0:

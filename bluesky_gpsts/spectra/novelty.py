@@ -214,7 +214,9 @@ def fit_head(
     distance = head._distances(white)
     near = distance[known, held_kinds[known]]
     spread = np.array([np.quantile(near[held_kinds[known] == k], 0.98) for k in range(count)])
-    reject = _reject(score, np.log(distance.min(axis=1)), ~known)
+    # Kinds of a name of their own are far from the classes: they say little about the border.
+    border = known | (held_kinds < 0)
+    reject = _reject(score[border], np.log(distance[border].min(axis=1)), ~known[border])
     head = replace(head, spread=spread, reject=reject)
     # Only what is rightly known is worth remembering, as many of each class.
     right = known & (logits.argmax(axis=1) == held_kinds)
