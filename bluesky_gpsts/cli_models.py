@@ -136,10 +136,9 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     from bluesky_gpsts.analysis.classes import (
         PointClasses,
         classify_catalog,
-        classify_cube,
+        classify_map,
         classify_points,
         classify_run,
-        interpolate,
     )
     from bluesky_gpsts.catalog import open_catalog
 
@@ -165,8 +164,7 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
             points = classify_points(record, classifier)
             pixels = None
             if record.has_map:
-                cube = interpolate(record)
-                pixels = classify_cube(points.bias, cube, classifier, progress=_bar("pixels"))
+                pixels = classify_map(record, points, classifier, progress=_bar("pixels"))
             _write_figure(options.figure, segmentation_figure(record, points, pixels))
     rows = _rows(points.found, points.seq_nums)
     _print_rows(rows, model)

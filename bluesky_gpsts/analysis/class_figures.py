@@ -17,9 +17,8 @@ from .classes import (
     CubeClasses,
     PointClasses,
     class_spectra,
-    classify_cube,
+    classify_map,
     classify_points,
-    interpolate,
 )
 from .figures import extent_of, places
 from .record import RunRecord
@@ -107,14 +106,15 @@ def contents(
     points = classify_points(record, classifier)
     pixels = None
     if record.has_map:
-        pixels = classify_cube(points.bias, interpolate(record), classifier)
+        pixels = classify_map(record, points, classifier)
     counted = ", ".join(
         f"{name or 'not judged'} {count}" for name, count in points.counts.items() if count
     )
     overlay = f"Left: class of each spectrum, on the survey image ({counted})."
     pixelwise = (
         " Middle: class of the spectrum that the Gaussian process expects at each pixel; the paler "
-        "the colour, the less certain. Right: the probability that the class is right."
+        "the colour, the less certain. Right: the probability that the class is right; far from "
+        "all spectra it falls to the shares of the classes in the run."
     )
     return [
         (

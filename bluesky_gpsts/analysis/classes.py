@@ -10,10 +10,11 @@ import numpy.typing as npt
 from bluesky_gpsts.catalog import CatalogError, find
 from bluesky_gpsts.catalog import spectra as read_spectra
 from bluesky_gpsts.spectra import NONE, Classes, Classifier
-from bluesky_gpsts.surrogate import Grid, spectral_cube
+from bluesky_gpsts.surrogate import Grid, posterior_maps, prior_variance, spectral_cube
 from bluesky_gpsts.surrogate.threads import single_thread
 
 from .errors import AnalysisError
+from .history import MapHistory
 from .record import RunRecord
 
 __all__ = [
@@ -23,10 +24,12 @@ __all__ = [
     "class_spectra",
     "classify_catalog",
     "classify_cube",
+    "classify_map",
     "classify_points",
     "classify_run",
     "interpolate",
     "pixel_classes",
+    "unmeasured",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -202,32 +205,124 @@ def interpolate(record: RunRecord, grid: Grid | None = None) -> FloatArray:
     ValueError
         Other pixels are asked for, and the run's prior is an image that is known at its own only.
     """
+    history, usable, noise, covariance = _measured(record)
+    with single_thread():
+        return spectral_cube(
+            history.grid if grid is None else grid,
+            history.x[usable],
+            history.y[usable],
+            record.spectra["didv"].values[usable],
+            noise,
+            covariance,
+            kernel=covariance["kernel"],
+            images=covariance["images"],
+        )
+
+
+def unmeasured(record: RunRecord, grid: Grid | None = None) -> FloatArray:
+    """Share of the variance at every candidate of a run that its spectra leave open.
+
+    Parameters
+    ----------
+    record : RunRecord
+        A run with a map and dI/dV.
+    grid : Grid, optional
+        Other pixels of the same frame; the run's candidates if left out.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        Posterior by prior variance of the figure of merit: 0 where all is known, 1 where nothing
+        was measured anywhere near.
+
+    Raises
+    ------
+    AnalysisError, ValueError
+        As of `interpolate`.
+    """
+    history, usable, noise, covariance = _measured(record)
+    pixels = history.grid if grid is None else grid
+    with single_thread():
+        _, std = posterior_maps(
+            pixels,
+            history.x[usable],
+            history.y[usable],
+            history.values[usable],
+            noise,
+            **covariance,
+        )
+        return np.clip(std**2 / prior_variance(pixels, **covariance), 0.0, 1.0)
+
+
+def _measured(
+    record: RunRecord,
+) -> tuple[MapHistory, npt.NDArray[np.bool_], FloatArray, dict[str, Any]]:
+    """Map of a run, its usable spectra (N,), their noise variances, and the last covariance."""
     history = record.history
     if not record.has_map or "didv" not in record.spectra:
         raise AnalysisError(
             f"Run {record.start['uid']} has no map with dI/dV to interpolate; take spectra with "
             "gp_sts."
         )
-    didv = record.spectra["didv"].values
-    usable = history.valid & np.isfinite(didv).all(axis=1)
-    last = len(history)
-    noise = np.full(last, np.nan)
-    noise[history.valid] = history.noise(last)
-    decision = {
+    finite = np.isfinite(record.spectra["didv"].values).all(axis=1)
+    usable = history.valid & finite
+    noise = np.full(len(history), np.nan)
+    noise[history.valid] = history.noise(len(history))
+    covariance = {
         "hyperparameters": history.hyperparameters[-1],
+        "kernel": history.kernel,
         "structure": history.structures[-1],
+        "images": history.images,
     }
-    with single_thread():
-        return spectral_cube(
-            history.grid if grid is None else grid,
-            history.x[usable],
-            history.y[usable],
-            didv[usable],
-            noise[usable],
-            decision,
-            kernel=history.kernel,
-            images=history.images,
+    return history, usable, noise[usable], covariance
+
+
+def classify_map(
+    record: RunRecord,
+    points: PointClasses,
+    classifier: Classifier,
+    progress: Callable[[int, int], None] | None = None,
+) -> CubeClasses:
+    """Name the spectrum that is expected at every candidate of a run, and say how sure that is.
+
+    Where the spectra leave the share v of the variance open, the pixel has the probabilities of
+    its expected spectrum with the weight 1 - v, and with the weight v those of a place about
+    which nothing is known: the shares of the classes among the run's spectra.
+
+    Parameters
+    ----------
+    record : RunRecord
+        A run with a map and dI/dV.
+    points : PointClasses
+        Its spectra, named by `classifier`.
+    classifier : Classifier
+    progress : callable, optional
+        Called with the number of pixels done and of all pixels.
+
+    Returns
+    -------
+    CubeClasses
+
+    Raises
+    ------
+    AnalysisError
+        As of `interpolate`.
+    """
+    grid = record.history.grid
+    found = _classified_pixels(points.bias, interpolate(record), classifier, progress)
+    judged, named = points.judged, points.found
+    if judged.any():
+        known = judged & (named.novelty <= 0.5)
+        shares = named.probabilities[known if known.any() else judged].mean(axis=0)
+        strange = float(np.mean(named.novelty[judged] > 0.5))
+        open_share = unmeasured(record).ravel()
+        found = Classes(
+            found.classes,
+            (1.0 - open_share)[:, None] * found.probabilities + np.outer(open_share, shares),
+            (1.0 - open_share) * found.novelty + open_share * strange,
+            found.problems,
         )
+    return pixel_classes(found, (grid.ny, grid.nx))
 
 
 def classify_cube(
@@ -263,20 +358,28 @@ def classify_cube(
             f"the cube has shape {cube.shape} and the bias axis {len(bias)} points; give (ny, nx, "
             "n) with n points"
         )
-    ny, nx, n = cube.shape
-    flat = cube.reshape(-1, n)
+    return pixel_classes(_classified_pixels(bias, cube, classifier, progress), cube.shape[:2])
+
+
+def _classified_pixels(
+    bias: FloatArray,
+    cube: FloatArray,
+    classifier: Classifier,
+    progress: Callable[[int, int], None] | None,
+) -> Classes:
+    """Classes of the pixels of a cube (ny, nx, n), row by row."""
+    flat = cube.reshape(-1, cube.shape[2])
     parts = []
     for begin in range(0, len(flat), _BATCH):
         parts.append(classifier.classify(bias, flat[begin : begin + _BATCH]))
         if progress is not None:
             progress(min(begin + _BATCH, len(flat)), len(flat))
-    found = Classes(
+    return Classes(
         tuple(classifier.classes),
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.novelty for part in parts]),
         tuple(problem for part in parts for problem in part.problems),
     )
-    return pixel_classes(found, (ny, nx))
 
 
 def pixel_classes(found: Classes, shape: tuple[int, int]) -> CubeClasses:

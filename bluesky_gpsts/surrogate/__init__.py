@@ -5,7 +5,7 @@ from .grid import Grid
 from .kernels import KERNELS
 from .optimizer import MapOptimizer
 from .records import Decision
-from .replay import posterior_maps
+from .replay import posterior_maps, prior_variance
 from .scaling import noise_variances
 from .settings import Settings
 from .spectra import spectral_cube
@@ -40,6 +40,7 @@ __all__ = [
     "images_of",
     "noise_variances",
     "posterior_maps",
+    "prior_variance",
     "spectral_cube",
     "structure_from_json",
 ]

@@ -95,6 +95,18 @@ def posterior_maps(
     )
 
 
+def prior_variance(
+    grid: Grid,
+    hyperparameters: npt.ArrayLike,
+    kernel: str = "matern-5/2",
+    structure: str = "",
+    images: npt.ArrayLike | None = None,
+) -> FloatArray:
+    """Variance (ny, nx) before any measurement; parameters and errors as of `posterior_maps`."""
+    covariance = recorded_covariance(grid, hyperparameters, kernel, structure, images)
+    return grid.as_map(covariance.amplitude**2 * covariance.variance(grid.unit))
+
+
 @dataclass(frozen=True, eq=False)
 class RecordedCovariance:
     """Covariance of a decision, relative to its signal variance.

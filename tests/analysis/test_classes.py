@@ -22,9 +22,11 @@ from bluesky_gpsts.analysis.classes import (
     class_spectra,
     classify_catalog,
     classify_cube,
+    classify_map,
     classify_points,
     classify_run,
     interpolate,
+    unmeasured,
 )
 from bluesky_gpsts.analysis.history import build_history
 from bluesky_gpsts.analysis.style import png
@@ -88,6 +90,28 @@ def test_a_cube_is_named_pixel_by_pixel(record):
     assert 0 < pixels.shares["V_S"] < 0.6
     assert here[pixels.index == 1].mean() > 2 * here[pixels.index == 0].mean()
     assert sum(pixels.shares.values()) == pytest.approx(1.0)
+
+
+def test_a_pixel_far_from_all_spectra_is_as_uncertain_as_a_place_not_known(record):
+    # Only spectra on the left are kept: nothing is known on the right.
+    history = record.history
+    some = np.flatnonzero(history.x < np.quantile(history.x, 0.5))
+    kept = record.spectra.isel(point=some)
+    decisions = record.decisions.isel(decision=some)
+    part = replace(record, spectra=kept, history=build_history(record.start, kept, decisions))
+    points = classify_points(part, InGap())
+    share = unmeasured(part)
+    assert share.shape == (20, 24) and 0.0 <= share.min() and share.max() <= 1.0
+    row, column = np.unravel_index(share.argmax(), share.shape)
+    assert column > 12 and share[row, column] > 2.0 * share.min()
+    pixels = classify_map(part, points, InGap())
+    bare = classify_cube(points.bias, interpolate(part), InGap())
+    expected = points.found.probabilities.mean(axis=0)
+    np.testing.assert_allclose(
+        pixels.probabilities,
+        (1 - share[..., None]) * bare.probabilities + share[..., None] * expected,
+    )
+    assert pixels.confidence[row, column] < bare.confidence[row, column]
 
 
 def test_the_cube_of_other_pixels_is_the_same_map(record):
