@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bluesky_gpsts.spectra.headed import Headed
 from bluesky_gpsts.spectra.network import forward, tensors
-from bluesky_gpsts.spectra.novelty import Head
+from bluesky_gpsts.spectra.novelty import Head, split_logits
 from bluesky_gpsts.spectra.preprocess import channels
 from bluesky_gpsts.spectra.types import Array, Classes
 
@@ -151,9 +151,3 @@ def network_output(
     with torch.inference_mode():
         features, logits = forward(weights, torch.from_numpy(prepared))
     return features.double().numpy(), logits.double().numpy()
-
-
-def split_logits(logits: Array, trained: int) -> tuple[Array, Array]:
-    """Logits (N, trained) of the classes, and how much the others are above them (N,)."""
-    known, other = logits[:, :trained], logits[:, trained:]
-    return known, np.logaddexp.reduce(other, axis=1) - np.logaddexp.reduce(known, axis=1)

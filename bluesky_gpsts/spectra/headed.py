@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Headed"]
 
+_SURE = 0.8
+"""Examples of a new class that are known with this probability are of no new class."""
+
 
 class Headed:
     """A classifier with features of its own and a head that decides; a frozen dataclass."""
@@ -75,15 +78,29 @@ class Headed:
         Raises
         ------
         ValueError
-            If an example cannot be judged, there is none, or the name is taken.
+            If an example cannot be judged, there is none, the name is taken or no text, or most
+            of the examples are known already as one of the classes: a new class would take its
+            spectra.
         """
         axis, values = np.asarray(bias, float), np.asarray(didv, float)
         for number, problem in enumerate(find_problems(axis, values), 1):
             if problem:
                 raise ValueError(f"example {number} of {name!r} is of no use: {problem}")
-        size = len(self.head.whitening)
-        features = self._features(axis, values)[0] if len(values) else np.zeros((0, size))
-        return self._with_head(few_shot(self.head, name, features))
+        if not len(values):
+            raise ValueError(f"no example of {name!r}; give one or more spectra")
+        features, logits, score = self._features(axis, values)
+        probabilities, novelty = self.head.judge(features, logits, score)
+        added = few_shot(self.head, name, features)
+        sure = (1.0 - novelty) * probabilities.max(axis=1) > _SURE
+        known = np.bincount(probabilities.argmax(axis=1)[sure], minlength=len(self.classes))
+        if 2 * known.max() > len(values):
+            taken = self.classes[int(known.argmax())]
+            raise ValueError(
+                f"{known.max()} of {len(values)} examples of {name!r} are {taken!r} to this "
+                "classifier, which could not tell the two apart; give spectra that differ from "
+                "it, or train with both classes"
+            )
+        return self._with_head(added)
 
     def _with_head(self, head: Head) -> Self:
         instance: DataclassInstance = self  # type: ignore[assignment]

@@ -205,8 +205,8 @@ def _surface(
         spoilt = spoil(axis, known[rng.permutation(x.size)[:_SPOILT]], rng)
         centres = APART * np.repeat(np.arange(_NEAR), _STRANGE).astype(float)
         near_misses = _measured(strange, centres, 0.0 * centres, axis, rng, difficulty)
-        away = np.concatenate([place(kind, 1, difficulty, rng) for kind in others], axis=1)
-        foreign = _measured(elsewhere, *away, axis, rng, difficulty)
+        x, y = np.concatenate([place(kind, 1, difficulty, rng) for kind in others], axis=1)
+        foreign = _measured(elsewhere, x, y, axis, rng, difficulty)
         joined = _joined(known, _EACH, foreign, rng)
         didv = np.concatenate((known, spoilt, joined, near_misses))
         targets = [CLASSES.index(kind) if whole else OTHER for kind in classes]

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from bluesky_gpsts.spectra.headed import Headed
 from bluesky_gpsts.spectra.lessons import spoil
-from bluesky_gpsts.spectra.novelty import Head, fit_head
+from bluesky_gpsts.spectra.novelty import Head, fit_head, split_logits
 from bluesky_gpsts.spectra.preprocess import channels
 from bluesky_gpsts.spectra.splits import session_split
 from bluesky_gpsts.spectra.types import Array, Session
@@ -21,7 +21,8 @@ __all__ = ["LinearClassifier", "train_linear"]
 _ROWS = slice(1, 3)
 _ENDS = 3.0
 _RIDGE = 3e-4
-_SPOILT = 3
+# Smallest and largest error (V) of a bias axis on which a spectrum belongs to none of the classes.
+_MOVED = (0.12, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,9 @@ class LinearClassifier(Headed):
         Mean of the prepared spectra: asinh of dI/dV and of its slope, ends of the bias axis.
     components : (P, F) array
         Principal components, scaled to unit variance.
-    weights : (F + 1, K) array
-        Logits from components; the last row is the intercept.
+    weights : (F + 1, K + 1) array
+        Logits of the K classes and of none of them, from components; the last row is the
+        intercept.
     head : Head
         What decides.
     """
@@ -73,7 +75,7 @@ class LinearClassifier(Headed):
         head = Head.from_arrays(arrays, of_head)
         length, size = own["mean"].size, head.whitening.shape[0]
         shapes = {"mean": (length,), "components": (length, size)}
-        shapes["weights"] = (size + 1, head.trained)
+        shapes["weights"] = (size + 1, head.trained + 1)
         for name, shape in shapes.items():
             if own[name].shape != shape or not np.isfinite(own[name]).all():
                 raise ValueError(f"{name} of shape {own[name].shape}; {shape}, finite, expected")
@@ -115,34 +117,36 @@ def train_linear(
         raise ValueError(f"classes are {classes}; give two or more")
     kept, held = session_split(sessions, 0.33, seed)
     rng = np.random.default_rng([seed, 81])
-    vectors, kinds = _labelled(kept, classes)
+    vectors, kinds = _lesson(kept, classes, rng)
     mean = vectors.mean(axis=0)
     _, values, axes = np.linalg.svd(vectors - mean, full_matrices=False)
     count = min(components, len(values) - 1)
     scale = np.sqrt(len(vectors)) / np.maximum(values[:count], 1e-9 * values[0])
     basis = axes[:count].T * scale
-    weights = _logistic((vectors - mean) @ basis, kinds, len(classes))
-    held_vectors, held_kinds = _labelled(held, classes)
-    spoilt = np.concatenate(
-        [
-            _vectors(s.bias, spoil(s.bias, s.didv[rng.permutation(len(s))[::_SPOILT]], rng))
-            for s in held
-        ]
-    )
-    features, logits, score = _outcome(np.concatenate((held_vectors, spoilt)), mean, basis, weights)
-    held_kinds = np.append(held_kinds, np.full(len(spoilt), -1))
-    fitted = _outcome(vectors, mean, basis, weights)[0], kinds
-    return LinearClassifier(
-        mean, basis, weights, fit_head(classes, fitted, (features, held_kinds, logits, score))
-    )
+    weights = _logistic((vectors - mean) @ basis, kinds, len(classes) + 1)
+    held_vectors, held_kinds = _lesson(held, classes, rng)
+    outcome = _outcome(held_vectors, mean, basis, weights)
+    none = len(classes)
+    fitted = (vectors - mean) @ basis, np.where(kinds == none, -1, kinds)
+    held_part = outcome[0], np.where(held_kinds == none, -1, held_kinds), *outcome[1:]
+    return LinearClassifier(mean, basis, weights, fit_head(classes, fitted, held_part))
 
 
-def _labelled(
-    sessions: Sequence[Session], classes: tuple[str, ...]
+def _lesson(
+    sessions: Sequence[Session], classes: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
-    vectors = np.concatenate([_vectors(s.bias, s.didv) for s in sessions])
-    kinds = [classes.index(label) for s in sessions for label in s.labels]
-    return vectors, np.array(kinds, np.int64)
+    """Vectors (N, P) of the spectra, of spoilt ones and of ones on a wrong axis; their kinds."""
+    vectors, kinds = [], []
+    for session in sessions:
+        moved = session.bias + rng.uniform(*_MOVED) * rng.choice((-1.0, 1.0))
+        vectors += [
+            _vectors(session.bias, session.didv),
+            _vectors(session.bias, spoil(session.bias, session.didv, rng)),
+            _vectors(moved, session.didv),
+        ]
+        kinds += [classes.index(label) for label in session.labels]
+        kinds += [len(classes)] * (2 * len(session))
+    return np.concatenate(vectors), np.array(kinds, np.int64)
 
 
 def _vectors(bias: Array, didv: Array) -> Array:
@@ -155,13 +159,9 @@ def _vectors(bias: Array, didv: Array) -> Array:
 def _outcome(
     vectors: Array, mean: Array, components: Array, weights: Array
 ) -> tuple[Array, Array, Array]:
-    """Components, logits, and the logarithm of what the components leave out."""
-    centred = vectors - mean
-    features = centred @ components
-    # Components are orthogonal, each scaled by its own factor.
-    squares = (features**2) @ (1.0 / (components**2).sum(axis=0))
-    residual = np.maximum((centred**2).sum(axis=1) - squares, 1e-6)
-    return features, features @ weights[:-1] + weights[-1], 0.5 * np.log(residual)
+    """Components, logits of the classes, and how much none of them is above them."""
+    features = (vectors - mean) @ components
+    return features, *split_logits(features @ weights[:-1] + weights[-1], weights.shape[1] - 1)
 
 
 def _logistic(features: Array, kinds: NDArray[np.int64], count: int) -> Array:

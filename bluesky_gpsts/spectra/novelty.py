@@ -17,7 +17,7 @@ from scipy.special import expit, logsumexp
 
 from bluesky_gpsts.spectra.types import NONE, Array
 
-__all__ = ["Head", "fit_head", "few_shot"]
+__all__ = ["Head", "few_shot", "fit_head", "split_logits"]
 
 _SHRINKAGE = 0.05
 _STEEPNESS = 8.0
@@ -241,6 +241,12 @@ def _covariance(rest: Array) -> Array:
     return np.asarray(rest.T @ rest / max(len(rest), 1))
 
 
+def split_logits(logits: Array, trained: int) -> tuple[Array, Array]:
+    """Logits (N, trained) of the classes, and how much the others are above them (N,)."""
+    known, other = logits[:, :trained], logits[:, trained:]
+    return known, np.logaddexp.reduce(other, axis=1) - np.logaddexp.reduce(known, axis=1)
+
+
 def few_shot(head: Head, name: str, features: Array) -> Head:
     """Add a class from the features of its examples.
 
@@ -261,12 +267,12 @@ def few_shot(head: Head, name: str, features: Array) -> Head:
     Raises
     ------
     ValueError
-        If the name is taken or reserved, or there is no example.
+        If the name is no text, taken or reserved.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a class is {name!r}; give a text")
     if name in head.classes or name in ("", NONE):
         raise ValueError(f"class {name!r} exists already or is reserved; choose another name")
-    if len(features) == 0:
-        raise ValueError(f"no usable example of {name!r}; give one or more spectra")
     white = features @ head.whitening
     centre = white.mean(axis=0)
     typical = float(np.median(head.spread[: head.trained])) * (1.0 + 1.0 / len(features))

@@ -33,6 +33,7 @@ WEAKEST, STRONGEST = 5e-13, 1e-5
 _SMOOTHING = 1.2
 _NEGLIGIBLE = 1e-6
 _RUN = 0.02
+_WINDOW, _QUIET, _HIGHEST = 12, 0.2, 0.03
 _NEGATIVE = 0.6
 _AROUND, _BELOW, _ENOUGH = 0.06, 0.12, 300
 
@@ -72,6 +73,7 @@ def find_problems(bias: Array, didv: Array) -> tuple[str, ...]:
     top, bottom = safe.max(axis=1, keepdims=True), safe.min(axis=1, keepdims=True)
     longest = max(5, int(_RUN * bias.size))
     clipped = _runs(safe == top, longest) | _runs(safe == bottom, longest)
+    quiet = _quiet_top(safe, high, high - low)
     # dI/dV may sink below zero, but not almost as far as it rises.
     negative = np.asarray(low < -_NEGATIVE * size) | _current_like(bias, safe, size)
     result = []
@@ -86,6 +88,11 @@ def find_problems(bias: Array, didv: Array) -> tuple[str, ...]:
             text = (
                 f"saturated: {longest} or more neighbouring points at {bottom[row, 0]:.3g} or "
                 f"{top[row, 0]:.3g} A/V; lower the gain"
+            )
+        elif quiet[row]:
+            text = (
+                f"saturated: hardly any noise where it is highest, near {high[row]:.3g} A/V; "
+                "lower the gain"
             )
         elif negative[row]:
             text = "far below zero, like a current or a reversed lock-in phase; give dI/dV in A/V"
@@ -167,6 +174,29 @@ def _current_like(bias: Array, didv: Array, size: Array) -> NDArray[np.bool_]:
     return np.asarray(below & (right_low > -_AROUND * size))
 
 
+def _quiet_top(didv: Array, high: Array, span: Array) -> NDArray[np.bool_]:
+    """Rows (N,) with less noise at their top than elsewhere: an amplifier at its limit.
+
+    Noise is judged by the second differences of neighbours; noise of tunnelling does not shrink
+    where the conductance is high.
+    """
+    width = max(_WINDOW, int(_RUN * didv.shape[1]))
+    if didv.shape[1] < 4 * width:
+        return np.zeros(len(didv), bool)
+    curved = np.diff(didv, n=2, axis=1)
+    noise = np.sqrt(np.maximum(_sums(curved * curved, width), 0.0))
+    usual = np.median(noise, axis=1, keepdims=True)
+    level = _sums(didv[:, 1:-1], width) / width
+    above = level > (high - _HIGHEST * span)[:, None]
+    return np.asarray((above & (noise < _QUIET * usual)).any(axis=1))
+
+
+def _sums(values: Array, width: int) -> Array:
+    """Sums (N, n - width + 1) over `width` neighbours."""
+    total = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+    return np.asarray(total[:, width:] - total[:, :-width])
+
+
 def _quantiles(didv: Array) -> tuple[Array, Array]:
     """2nd and 98th percentile (N,) of each spectrum."""
     n = didv.shape[1]
@@ -186,8 +216,7 @@ def _runs(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
     """Rows (N,) in which `longest` neighbours are all true."""
     if mask.sum(axis=1).max(initial=0) < longest:
         return np.zeros(len(mask), bool)
-    total = np.cumsum(np.pad(mask, ((0, 0), (1, 0))), axis=1)
-    return np.asarray((total[:, longest:] - total[:, :-longest] == longest).any(axis=1))
+    return np.asarray((_sums(mask.astype(float), longest) == longest).any(axis=1))
 
 
 @lru_cache(maxsize=16)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.spectra.default import DefaultClassifier, network_output, split_logits
+from bluesky_gpsts.spectra.default import DefaultClassifier, network_output
 from bluesky_gpsts.spectra.kinds import CLASSES
 from bluesky_gpsts.spectra.lessons import LIBRARY, OTHER, Lesson, lessons, spoil
 from bluesky_gpsts.spectra.network import build, fold, tensors
-from bluesky_gpsts.spectra.novelty import fit_head
+from bluesky_gpsts.spectra.novelty import fit_head, split_logits
 from bluesky_gpsts.spectra.nuisances import disturb
 from bluesky_gpsts.spectra.preprocess import CHANNELS, GRID, channels, find_problems
 from bluesky_gpsts.spectra.splits import session_split
