@@ -79,8 +79,8 @@ class Headed:
         ------
         ValueError
             If an example cannot be judged, there is none, the name is taken or no text, or most
-            of the examples are known already as one of the classes: a new class would take its
-            spectra.
+            of the examples are known already as one of the trained classes: a new class would
+            take its spectra.
         """
         axis, values = np.asarray(bias, float), np.asarray(didv, float)
         for number, problem in enumerate(find_problems(axis, values), 1):
@@ -93,6 +93,8 @@ class Headed:
         added = few_shot(self.head, name, features)
         sure = (1.0 - novelty) * probabilities.max(axis=1) > _SURE
         known = np.bincount(probabilities.argmax(axis=1)[sure], minlength=len(self.classes))
+        # Among classes that came from examples, the nearer examples decide.
+        known = known[: self.head.trained]
         if 2 * known.max() > len(values):
             taken = self.classes[int(known.argmax())]
             raise ValueError(

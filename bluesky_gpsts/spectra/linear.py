@@ -19,7 +19,9 @@ from bluesky_gpsts.spectra.types import Array, Session
 __all__ = ["LinearClassifier", "train_linear"]
 
 _ROWS = slice(1, 3)
-_ENDS = 3.0
+# Biases (V) at which spectra are compared, and what marks one that was not measured.
+_BIASES = np.linspace(-2.2, 2.2, 221)
+_ABSENT = 0.3
 _RIDGE = 3e-4
 # Smallest and largest error (V) of a bias axis on which a spectrum belongs to none of the classes.
 _MOVED = (0.12, 1.0)
@@ -27,12 +29,13 @@ _MOVED = (0.12, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class LinearClassifier(Headed):
-    """Principal components of the prepared spectra, logistic regression, distance as novelty.
+    """Principal components of the prepared spectra and logistic regression, with a reject.
 
     Parameters
     ----------
     mean : (P,) array
-        Mean of the prepared spectra: asinh of dI/dV and of its slope, ends of the bias axis.
+        Mean of the prepared spectra at fixed biases: asinh of dI/dV and of its slope, and which of
+        the biases were not measured.
     components : (P, F) array
         Principal components, scaled to unit variance.
     weights : (F + 1, K + 1) array
@@ -55,7 +58,7 @@ class LinearClassifier(Headed):
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Weights by name, and settings that JSON can hold."""
         arrays, settings = self.head.to_arrays()
-        own = {name: np.asarray(getattr(self, name), np.float32) for name in _ARRAYS}
+        own = {name: np.asarray(getattr(self, name), kind) for name, kind in _ARRAYS.items()}
         return {**own, **arrays}, {"head": settings}
 
     @classmethod
@@ -85,7 +88,7 @@ class LinearClassifier(Headed):
         return _outcome(_vectors(bias, didv), self.mean, self.components, self.weights)
 
 
-_ARRAYS = ("mean", "components", "weights")
+_ARRAYS = {"mean": np.float32, "components": np.float16, "weights": np.float32}
 
 
 def train_linear(
@@ -99,7 +102,8 @@ def train_linear(
         Labelled spectra of two classes or more, each in two sessions or more: a third of the
         sessions fits temperature and reject.
     seed : int
-        Seed of the split and of the spoilt spectra that teach the reject.
+        Seed of the split, and of the spectra that belong to none of the classes: spoilt ones, and
+        the measured ones on a wrong bias axis.
     components : int
         Number of principal components, at most.
 
@@ -122,7 +126,8 @@ def train_linear(
     _, values, axes = np.linalg.svd(vectors - mean, full_matrices=False)
     count = min(components, len(values) - 1)
     scale = np.sqrt(len(vectors)) / np.maximum(values[:count], 1e-9 * values[0])
-    basis = axes[:count].T * scale
+    # Half precision is enough, and half the file.
+    basis = (axes[:count].T * scale).astype(np.float16).astype(float)
     weights = _logistic((vectors - mean) @ basis, kinds, len(classes) + 1)
     held_vectors, held_kinds = _lesson(held, classes, rng)
     outcome = _outcome(held_vectors, mean, basis, weights)
@@ -150,10 +155,19 @@ def _lesson(
 
 
 def _vectors(bias: Array, didv: Array) -> Array:
-    """Prepared spectra as vectors (N, P)."""
+    """Prepared spectra at fixed biases, as vectors (N, P); what was not measured is the mean."""
     prepared = channels(bias, didv)
-    rows = prepared[:, _ROWS].reshape(len(didv), -1).astype(float)
-    return np.concatenate((rows, _ENDS * prepared[:, 3, [0, -1]]), axis=1)
+    own = 2.0 * prepared[0, 3].astype(float)
+    step = own[1] - own[0]
+    place = (_BIASES - own[0]) / step
+    low = np.clip(place.astype(int), 0, own.size - 2)
+    part = np.clip(place - low, 0.0, 1.0)
+    rows = prepared[:, _ROWS]
+    at = rows[..., low] * (1.0 - part) + rows[..., low + 1] * part
+    outside = (place < 0.0) | (place > own.size - 1)
+    at[..., outside] = 0.0
+    ends = np.broadcast_to(_ABSENT * outside, (len(didv), outside.size))
+    return np.concatenate((at.reshape(len(didv), -1), ends), axis=1)
 
 
 def _outcome(

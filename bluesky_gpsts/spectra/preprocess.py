@@ -21,7 +21,7 @@ GRID = 400
 CHANNELS = 4
 """Rows of a prepared spectrum: dI/dV, its asinh, its slope, and the bias."""
 
-FEWEST, MOST = 48, 100_000
+FEWEST, MOST = 100, 100_000
 """Fewest and most points of a spectrum that can be judged."""
 
 NARROWEST, WIDEST = 0.5, 20.0
@@ -33,9 +33,11 @@ WEAKEST, STRONGEST = 5e-13, 1e-5
 _SMOOTHING = 1.2
 _NEGLIGIBLE = 1e-6
 _RUN = 0.02
-_WINDOW, _QUIET, _HIGHEST = 12, 0.2, 0.03
+# Share of the points, at least so many, and the noise in them by the usual one.
+_QUIET = ((0.02, 12, 0.2), (0.05, 24, 0.45))
+_HIGHEST = 0.03
 _NEGATIVE = 0.6
-_AROUND, _BELOW, _ENOUGH = 0.06, 0.12, 300
+_AROUND, _BELOW, _ENOUGH, _EITHER_SIDE = 0.06, 0.12, 300, 24
 
 
 def find_problems(bias: Array, didv: Array) -> tuple[str, ...]:
@@ -167,7 +169,7 @@ def _current_like(bias: Array, didv: Array, size: Array) -> NDArray[np.bool_]:
     thin = slice(None, None, max(1, bias.size // _ENOUGH))
     bias, didv = bias[thin], didv[:, thin]
     left, right = didv[:, bias < 0.0], didv[:, bias > 0.0]
-    if min(left.shape[1], right.shape[1]) < FEWEST // 2:
+    if min(left.shape[1], right.shape[1]) < _EITHER_SIDE:
         return np.zeros(len(didv), bool)
     (lowest, left_high), (right_low, _) = _quantiles(left), _quantiles(right)
     below = (left_high < _AROUND * size) & (lowest < -_BELOW * size)
@@ -180,15 +182,19 @@ def _quiet_top(didv: Array, high: Array, span: Array) -> NDArray[np.bool_]:
     Noise is judged by the second differences of neighbours; noise of tunnelling does not shrink
     where the conductance is high.
     """
-    width = max(_WINDOW, int(_RUN * didv.shape[1]))
-    if didv.shape[1] < 4 * width:
-        return np.zeros(len(didv), bool)
     curved = np.diff(didv, n=2, axis=1)
-    noise = np.sqrt(np.maximum(_sums(curved * curved, width), 0.0))
-    usual = np.median(noise, axis=1, keepdims=True)
-    level = _sums(didv[:, 1:-1], width) / width
-    above = level > (high - _HIGHEST * span)[:, None]
-    return np.asarray((above & (noise < _QUIET * usual)).any(axis=1))
+    curved *= curved
+    floor = (high - _HIGHEST * span)[:, None]
+    found = np.zeros(len(didv), bool)
+    for share, fewest, ratio in _QUIET:
+        width = max(fewest, int(share * didv.shape[1]))
+        if didv.shape[1] < 4 * width:
+            continue
+        noise = _sums(curved, width)
+        usual = np.median(noise, axis=1, keepdims=True)
+        level = _sums(didv[:, 1:-1], width) / width
+        found |= ((level > floor) & (noise < ratio**2 * usual)).any(axis=1)
+    return found
 
 
 def _sums(values: Array, width: int) -> Array:

@@ -34,7 +34,7 @@ Prepared = tuple[NDArray[np.float16], Targets]
 
 
 def train_default(
-    seed: int = 0, *, sessions: int = 3000, epochs: int = 5, progress: bool = True
+    seed: int = 0, *, sessions: int = 6000, epochs: int = 5, progress: bool = True
 ) -> DefaultClassifier:
     """Train on simulated sessions, each with a tip of its own.
 
@@ -43,7 +43,7 @@ def train_default(
     seed : int
         Seed of sessions, weights and order.
     sessions : int
-        Sessions to train on, 12 or more; 0.1 s each to simulate.
+        Sessions to train on, 12 or more; 0.12 s each to simulate.
     epochs : int
         How often each spectrum is seen.
     progress : bool
