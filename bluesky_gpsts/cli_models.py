@@ -39,7 +39,9 @@ def add_commands(commands: Any) -> None:
     classify = commands.add_parser(
         "classify", help="name the spectra of a file or of a run, each with its probability"
     )
-    classify.add_argument("what", help="a .dat or .3ds file, the uid of a run, or 'all' runs")
+    classify.add_argument(
+        "what", help="a .dat or .3ds file, a folder of them, the uid of a run, or 'all' runs"
+    )
     classify.add_argument("--model", default="default", help="name, or path of a card")
     classify.add_argument("--catalog", help="of the run: directory, Tiled URI or profile:NAME")
     classify.add_argument("--json", type=Path, help="write the classes to this file")
@@ -78,10 +80,15 @@ def _classify(options: argparse.Namespace) -> int:
             raise ValueError(
                 f"there is no file {file}; give a .dat or .3ds file, the uid of a run, or 'all'"
             )
-        measured = read_file(file)
+        if not file.is_dir():
+            measured = read_file(file)
+        elif options.figure is not None:
+            raise ValueError("--figure draws one file or run; name it in place of a folder")
     if options.what == "all" and options.figure is not None:
         raise ValueError("--figure draws one file or run; name it in place of 'all'")
     classifier, card = registry.load_with_card(options.model)
+    if file.is_dir() and is_file:
+        return _classify_folder(options, file, classifier, card.id)
     if is_file:
         return _classify_file(options, measured, classifier, card.id)
     return _classify_runs(options, classifier, card.id)
@@ -106,8 +113,10 @@ def _classify_file(
         },
     )
     if options.figure is not None:
-        whole_grid = measured.shape is not None and len(measured.didv) == (
-            measured.shape[0] * measured.shape[1]
+        whole_grid = (
+            measured.shape is not None
+            and len(measured.didv) == measured.shape[0] * measured.shape[1]
+            and not all(found.problems)
         )
         if whole_grid:
             figure = grid_figure(pixel_classes(found, measured.shape), title=measured.name)
@@ -128,6 +137,39 @@ def _classify_file(
             )
         _write_figure(options.figure, figure)
     return 0
+
+
+def _classify_folder(
+    options: argparse.Namespace, folder: Path, classifier: "Classifier", model: str
+) -> int:
+    """Name the spectra of all files in a folder; 1 if a file could not be read."""
+    from collections import Counter
+
+    from bluesky_gpsts.analysis.labelled import complaint, find_files, read_file
+
+    files = find_files(folder)
+    if not files:
+        raise ValueError(f"there is no .dat or .3ds file in {folder}; give another folder")
+    listed: list[dict[str, Any]] = []
+    for file in files:
+        name = str(file.relative_to(folder))
+        try:
+            measured = read_file(file)
+        except (ValueError, OSError) as error:
+            listed.append({"file": name, "problem": str(error)})
+            print(f"not read: {complaint(name, file, error)}")
+            continue
+        rows = _rows(classifier.classify(measured.bias, measured.didv), measured.numbers)
+        listed.append({"file": name, "didv_from": measured.source, "spectra": rows})
+        if len(rows) == 1:
+            row = rows[0]
+            text = row["problem"] or f"{row['class']}  {row['confidence']:.3f}"
+        else:
+            counts = Counter(row["class"] or "not judged" for row in rows)
+            text = ", ".join(f"{label} {count}" for label, count in counts.most_common())
+        print(f"{name}  {text}")
+    write_json(options.json, {"model": model, "files": listed})
+    return int(any("problem" in one for one in listed))
 
 
 def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model: str) -> int:

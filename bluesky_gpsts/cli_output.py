@@ -8,12 +8,15 @@ from typing import Any
 __all__ = ["check_folder", "check_output", "number", "whole", "write_json"]
 
 
-def whole(name: str, text: str) -> int:
+def whole(name: str, text: str, least: int | None = None) -> int:
     """Read the whole number of an option; ValueError names the option."""
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be a whole number of {least} or above, not {value}")
+    return value
 
 
 def number(name: str, text: str) -> float:

@@ -1,12 +1,15 @@
 """The subcommand ``gpsts train``."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluesky_gpsts.cli_output import check_folder, check_output, whole, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bluesky_gpsts.spectra import Classifier, Session
     from bluesky_gpsts.spectra.registry import Card
 
@@ -71,9 +74,11 @@ def train(options: argparse.Namespace) -> int:
     check_output(options.json)
     for place in (options.out, options.figures):
         check_folder(place)
-    seed = whole("--seed", options.seed)
-    if seed < 0:
-        raise ValueError(f"--seed must be a whole number of 0 or above, not {seed}")
+    seed = whole("--seed", options.seed, 0)
+    if options.epochs is not None:
+        whole("--epochs", options.epochs, 1)
+    if options.sessions is not None:
+        whole("--sessions", options.sessions, 12)
     if options.folder is not None and options.labels is not None:
         raise ValueError("--folder and --labels are two sources; give one of them")
     if options.name is not None:
@@ -88,16 +93,26 @@ def train(options: argparse.Namespace) -> int:
 
 def _sessions(options: argparse.Namespace) -> "tuple[tuple[Session, ...], str] | None":
     """Labelled spectra of the user's, and what they are; None without any."""
-    from bluesky_gpsts.analysis.labelled import read_folder, read_labelled_runs
+    from bluesky_gpsts.analysis.labelled import read_folder, read_labelled_runs, read_labels
 
     if options.folder is not None:
-        return read_folder(options.folder), f"files in {options.folder.name}"
+        found = read_folder(options.folder)
+        _tell_left_out(found.left_out)
+        return found.sessions, f"files in {options.folder.name}"
     if options.labels is not None:
+        rows = read_labels(options.labels)
         from bluesky_gpsts.catalog import open_catalog
 
         with open_catalog(options.catalog) as catalog:
-            return read_labelled_runs(catalog, options.labels), f"runs in {options.labels.name}"
+            found = read_labelled_runs(catalog, rows)
+        _tell_left_out(found.left_out)
+        return found.sessions, f"runs in {options.labels.name}"
     return None
+
+
+def _tell_left_out(reasons: "Sequence[str]") -> None:
+    for reason in reasons:
+        print(f"left out: {reason}", file=sys.stderr)
 
 
 def _train_paper(options: argparse.Namespace, seed: int) -> int:
@@ -172,8 +187,6 @@ def _simulated(seed: int, sessions: int = 120) -> "tuple[Session, ...]":
     from bluesky_gpsts.spectra.kinds import CLASSES
     from bluesky_gpsts.spectra.simulate import simulate
 
-    if sessions < 12:
-        raise ValueError(f"--sessions is {sessions}; give 12 or more")
     each = sessions // 6
     counts = dict.fromkeys(CLASSES, _EACH * each)
     return tuple(

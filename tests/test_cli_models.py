@@ -146,10 +146,10 @@ def test_models_that_cannot_be_used(trained, folder, capsys, tmp_path):
     [
         (("spectra", "--figures", "f"), "--figures is for 'gpsts train paper'"),
         (("paper", "--sessions", "30"), "--sessions is for 'gpsts train spectra'"),
-        (("spectra", "--sessions", "3"), "give 12 or more"),
-        (("linear", "--sessions", "3"), "give 12 or more"),
+        (("spectra", "--sessions", "3"), "--sessions must be a whole number of 12 or above"),
+        (("linear", "--sessions", "3"), "--sessions must be a whole number of 12 or above"),
         (("linear", "--epochs", "3"), "--epochs is for 'gpsts train paper'"),
-        (("paper", "--epochs", "0"), "epochs is 0"),
+        (("paper", "--epochs", "0"), "--epochs must be a whole number of 1 or above, not 0"),
         (("paper", "--epochs", "many"), "--epochs must be a whole number"),
         (("paper", "--seed", "x"), "--seed must be a whole number"),
         (("paper", "--seed=-1"), "--seed must be a whole number of 0 or above"),
@@ -222,3 +222,21 @@ def test_the_linear_kind_is_trained_on_simulated_sessions(capsys, tmp_path):
     assert card.metrics["new simulated sessions, difficulty 0.3"]["balanced accuracy"] > 0.9
     assert main(["models", str(tmp_path)]) == 0
     assert "my-linear@" in capsys.readouterr().out
+
+
+def test_a_folder_is_classified_file_by_file(folder, trained, tmp_path, capsys):
+    copy = tmp_path / "night"
+    shutil.copytree(folder / "left", copy)
+    (copy / "damaged.dat").write_bytes(b"Experiment\tx\t\r\n")
+    out = tmp_path / "found.json"
+    model = str(next((trained / "models").glob("*.json")))
+    assert main(["classify", str(copy), "--model", model, "--json", str(out)]) == 1
+    shown = capsys.readouterr().out
+    assert "not read: damaged.dat is not a Nanonis .dat spectrum" in shown
+    files = json.loads(out.read_text())["files"]
+    assert len(files) == 21 and sum("problem" in one for one in files) == 1
+    named = [one["spectra"][0]["class"] for one in files if "spectra" in one]
+    assert named.count("left") >= 19
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "there is no .dat or .3ds file in" in complaint(capsys, "classify", empty)

@@ -232,7 +232,7 @@ def class_spectra_figure(points: PointClasses) -> "Figure":
     figure = new_figure(0.9 + 2.7 * count, 3.1)
     panels: Any = figure.subplots(1, count, squeeze=False, sharex=True, sharey=True)[0]
     if not spectra:
-        panels[0].set_title("No spectrum was judged")
+        _not_judged(panels[0], points)
         return figure
     scale, volts = conductance_scale([s.mean for s in spectra]), bias_scale(points.bias)
     for axes, spectrum in zip(panels, spectra, strict=True):
@@ -241,6 +241,20 @@ def class_spectra_figure(points: PointClasses) -> "Figure":
         axes.set_xlabel(f"Bias ({volts.unit})")
     panels[0].set_ylabel(f"dI/dV ({scale.unit})")
     return figure
+
+
+def _not_judged(axes: "Axes", points: PointClasses) -> None:
+    """Draw spectra of which none could be judged, and say why."""
+    import textwrap
+
+    finite = points.didv[np.isfinite(points.didv)]
+    if finite.size and points.bias.size:
+        volts, scale = bias_scale(points.bias), conductance_scale(finite)
+        axes.plot(volts.factor * points.bias, scale.factor * points.didv.T, color=MUTED, lw=0.6)
+        axes.set(xlabel=f"Bias ({volts.unit})", ylabel=f"dI/dV ({scale.unit})")
+        tidy(axes)
+    reason = next(iter(points.found.problems), "the run has none")
+    axes.set_title(textwrap.fill(f"No spectrum was judged: {reason}", 44), fontsize="small")
 
 
 def _mean(

@@ -6,7 +6,8 @@ A/V whatever gain, phase and unit it was recorded with; otherwise the current is
 
 import csv
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,29 @@ import numpy as np
 import numpy.typing as npt
 
 from bluesky_gpsts.catalog import spectra as read_run
-from bluesky_gpsts.nanonis.files import read_3ds, read_dat
+from bluesky_gpsts.nanonis.files import FileFormatError, read_3ds, read_dat
 from bluesky_gpsts.spectra import Session
 from bluesky_gpsts.spectra.folders import DataError, check_classes, check_duplicates
+from bluesky_gpsts.spectra.preprocess import find_problems
 
-__all__ = ["FILES", "Measured", "differential", "read_file", "read_folder", "read_labelled_runs"]
+__all__ = [
+    "FILES",
+    "Labelled",
+    "Measured",
+    "complaint",
+    "differential",
+    "find_files",
+    "read_file",
+    "read_folder",
+    "read_labelled_runs",
+    "read_labels",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
 FILES = (".dat", ".3ds")
 _CURRENTS = ("Current (A)", "Current [AVG] (A)", "Current (A) [filt]")
+_LISTED = 5
 _FOLLOWS = 0.9
 """Correlation with the current from which the lock-in's integral counts as following it."""
 
@@ -54,6 +68,22 @@ class Measured:
     numbers: npt.NDArray[np.int64]
     shape: tuple[int, int] | None
     source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labelled spectra that can be trained on.
+
+    Attributes
+    ----------
+    sessions : tuple of Session
+        The spectra.
+    left_out : tuple of str
+        A sentence on each file that could not be used, or of which spectra are of no use.
+    """
+
+    sessions: tuple[Session, ...]
+    left_out: tuple[str, ...]
 
 
 def differential(
@@ -148,12 +178,23 @@ def read_file(path: str | Path) -> Measured:
     return Measured(file.name, bias, didv, np.arange(len(didv)), shape, source)
 
 
-def read_folder(folder: str | Path) -> tuple[Session, ...]:
+def find_files(folder: Path) -> list[Path]:
+    """Files of spectra in a folder and in the folders within it, in the order of their names."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in FILES and p.is_file())
+
+
+def complaint(name: str, file: Path, error: Exception) -> str:
+    """Say what is wrong with a file, which gets the name that it has for the user."""
+    text = str(error)
+    return name + text[len(file.name) :] if text.startswith(file.name) else f"{name}: {text}"
+
+
+def read_folder(folder: str | Path) -> Labelled:
     """Read labelled spectra: one folder for each class, named after it.
 
     A folder within a class folder is a session; folders of one name in several classes are one
     session, which splits keep whole. Files that lie in the class folder itself are sessions of
-    their own.
+    their own. Files that cannot be read, and spectra that no classifier could judge, are left out.
 
     Parameters
     ----------
@@ -162,72 +203,78 @@ def read_folder(folder: str | Path) -> tuple[Session, ...]:
 
     Returns
     -------
-    tuple of Session
+    Labelled
         A session of spectra on several bias axes is there once for each axis, with the name
         followed by " #2" and so on.
 
     Raises
     ------
     DataError
-        There is no such folder, a class has fewer than two files, a spectrum is there twice or
-        holds values that are not finite, or a file cannot be used.
-    FileFormatError
-        A file is damaged.
-    OSError
-        A file cannot be read.
+        There is no such folder, a class has fewer than two files that can be used, or a spectrum
+        is there twice.
     """
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root} is no folder; give one that holds a folder for each class")
     sources: dict[str, list[str]] = {}
+    left_out: list[str] = []
     parts: dict[str, list[tuple[Measured, str]]] = defaultdict(list)
     for place in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        files = sorted(p for p in place.rglob("*") if p.suffix.lower() in FILES)
-        sources[place.name] = [str(file.relative_to(root)) for file in files]
-        for file in files:
-            inside = file.relative_to(place).parts
-            session = inside[0] if len(inside) > 1 else str(file.relative_to(root))
-            parts[session].append((read_file(file), place.name))
-    check_classes(sources)
+        sources[place.name] = []
+        for file in find_files(place):
+            name = str(file.relative_to(root))
+            try:
+                measured = read_file(file)
+            except (DataError, FileFormatError, OSError) as error:
+                left_out.append(complaint(name, file, error))
+                continue
+            good, why = _usable(measured.bias, measured.didv)
+            if why:
+                left_out.append(f"{name}: {why}")
+            if good.any():
+                inside = file.relative_to(place).parts
+                session = inside[0] if len(inside) > 1 else name
+                usable = replace(measured, didv=measured.didv[good], numbers=measured.numbers[good])
+                parts[session].append((usable, place.name))
+                sources[place.name].append(name)
+    _check(sources, left_out)
     sessions = tuple(s for name, found in parts.items() for s in _sessions(name, found))
     check_duplicates(sessions)
-    return sessions
+    return Labelled(sessions, tuple(left_out))
 
 
-def read_labelled_runs(catalog: Any, table: str | Path) -> tuple[Session, ...]:
+def read_labelled_runs(catalog: Any, rows: Sequence[tuple[str, int, str]]) -> Labelled:
     """Read labelled spectra of runs: each run is a session.
+
+    Spectra that no classifier could judge are left out.
 
     Parameters
     ----------
     catalog : Catalog or tiled.client.container.Container
         Where the runs are.
-    table : str or Path
-        CSV file with the columns uid (of the run), seq_num (of the spectrum) and class.
+    rows : sequence of (uid, sequence number, class)
+        From `read_labels`.
 
     Returns
     -------
-    tuple of Session
+    Labelled
 
     Raises
     ------
     DataError
-        The table lacks a column or has a wrong row, a class has fewer than two spectra, a
-        spectrum is there twice, is not in its run or holds values that are not finite.
+        A class has fewer than two spectra that can be used, or a spectrum is there twice or is
+        not in its run.
     CatalogError
         A run cannot be read.
     KeyError
         A run is not in the catalog.
-    OSError
-        The table cannot be read.
     """
-    rows = _rows(Path(table))
     sources: dict[str, list[str]] = defaultdict(list)
     by_run: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for uid, number, label in rows:
         by_run[uid].append((number, label))
-        sources[label].append(f"spectrum {number} of {uid[:8]}")
-    check_classes(sources)
-    sessions = []
+        sources.setdefault(label, [])
+    sessions, left_out = [], []
     for uid, labelled in by_run.items():
         data = read_run(catalog[uid])
         known = {int(number): row for row, number in enumerate(data["seq_num"].values)}
@@ -237,14 +284,42 @@ def read_labelled_runs(catalog: Any, table: str | Path) -> tuple[Session, ...]:
                 f"the run {uid[:8]} has no spectrum {', '.join(missing[:5])}; it has {len(known)}: "
                 "correct seq_num in the table"
             )
-        chosen = [known[number] for number, _ in labelled]
-        didv = data["didv"].values[chosen]
-        sessions.append(_session(uid, data["bias"].values, didv, [label for _, label in labelled]))
+        bias = data["bias"].values
+        didv = data["didv"].values[[known[number] for number, _ in labelled]]
+        good, why = _usable(bias, didv)
+        if why:
+            left_out.append(f"run {uid[:8]}: {why}")
+        kept = [pair for pair, use in zip(labelled, good, strict=True) if use]
+        for number, label in kept:
+            sources[label].append(f"spectrum {number} of {uid[:8]}")
+        if kept:
+            labels = np.asarray([label for _, label in kept], str)
+            sessions.append(Session(uid, bias, didv[good], labels))
+    _check(sources, left_out)
     check_duplicates(sessions)
-    return tuple(sessions)
+    return Labelled(tuple(sessions), tuple(left_out))
 
 
-def _rows(table: Path) -> list[tuple[str, int, str]]:
+def read_labels(path: str | Path) -> list[tuple[str, int, str]]:
+    """Read a table of labels.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV file with the columns uid (of the run), seq_num (of the spectrum) and class.
+
+    Returns
+    -------
+    list of (str, int, str)
+
+    Raises
+    ------
+    DataError
+        There is no such file, it lacks a column or has a wrong row.
+    """
+    table = Path(path)
+    if not table.is_file():
+        raise DataError(f"there is no file {table}; give a CSV file of uid, seq_num, class")
     columns = ("uid", "seq_num", "class")
     rows = []
     with table.open(newline="", encoding="utf-8-sig") as stream:
@@ -290,14 +365,27 @@ def _sessions(name: str, found: list[tuple[Measured, str]]) -> list[Session]:
     for place, (axis, members) in enumerate(groups, start=1):
         didv = np.concatenate([measured.didv for measured, _ in members])
         labels = [label for measured, label in members for _ in measured.didv]
-        sessions.append(_session(name if place == 1 else f"{name} #{place}", axis, didv, labels))
+        part = name if place == 1 else f"{name} #{place}"
+        sessions.append(Session(part, axis, didv, np.asarray(labels, str)))
     return sessions
 
 
-def _session(name: str, bias: FloatArray, didv: FloatArray, labels: list[str]) -> Session:
-    bad = int((~np.isfinite(didv)).any(axis=1).sum())
-    if bad:
-        raise DataError(
-            f"{name}: {bad} of {len(didv)} spectra hold values that are not finite; leave them out"
-        )
-    return Session(name, bias, didv, np.asarray(labels, str))
+def _usable(bias: FloatArray, didv: FloatArray) -> tuple[npt.NDArray[np.bool_], str]:
+    """Spectra (N,) that can be judged, and what is wrong with the others."""
+    problems = find_problems(bias, didv)
+    good = np.array([not problem for problem in problems], dtype=bool)
+    if good.all():
+        return good, ""
+    first = next(problem for problem in problems if problem)
+    return good, first if len(good) == 1 else f"{(~good).sum()} of {len(good)} spectra: {first}"
+
+
+def _check(sources: Mapping[str, Sequence[str]], left_out: Sequence[str]) -> None:
+    """Refuse classes of one file, and say what was left out."""
+    try:
+        check_classes(sources)
+    except DataError as error:
+        if not left_out:
+            raise
+        more = f" and {len(left_out) - _LISTED} more" if len(left_out) > _LISTED else ""
+        raise DataError(f"{error}; left out: {'; '.join(left_out[:_LISTED])}{more}") from None

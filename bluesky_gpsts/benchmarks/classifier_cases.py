@@ -60,8 +60,8 @@ def plain(kept: Sequence[Session], held: Sequence[Session], components: int = 30
     """Principal components and logistic regression, as fitted to `kept` and judged by `held`."""
     names = np.unique(np.concatenate([s.labels for s in kept]))
     truth = np.searchsorted(names, np.concatenate([s.labels for s in kept]))
-    x = np.concatenate([inputs(s.didv) for s in kept]).astype(float)
-    tested = np.concatenate([inputs(s.didv) for s in held]).astype(float)
+    x = np.concatenate([inputs(s.bias, s.didv) for s in kept]).astype(float)
+    tested = np.concatenate([inputs(s.bias, s.didv) for s in held]).astype(float)
     found = fit_plain(x, truth, components).probabilities(tested)
     labels = np.concatenate([s.labels for s in held])
     return Judged(labels, tuple(str(name) for name in names), found, np.zeros(len(labels)))

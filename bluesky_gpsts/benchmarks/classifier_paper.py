@@ -65,7 +65,7 @@ def take(sessions: Sequence[Session], chosen: NDArray[np.int64]) -> tuple[Sessio
 
 def plain_accuracy(sessions: Sequence[Session], parts: Parts) -> float:
     """Test accuracy of thirty principal components with logistic regression, on the same split."""
-    x = np.concatenate([inputs(session.didv) for session in sessions]).astype(float)
+    x = np.concatenate([inputs(session.bias, session.didv) for session in sessions]).astype(float)
     labels = np.concatenate([session.labels for session in sessions])
     truth = np.unique(labels, return_inverse=True)[1]
     found = fit_plain(x[parts.train], truth[parts.train]).probabilities(x[parts.test])

@@ -87,7 +87,7 @@ class Headed:
             if problem:
                 raise ValueError(f"example {number} of {name!r} is of no use: {problem}")
         if not len(values):
-            raise ValueError(f"no example of {name!r}; give one or more spectra")
+            raise ValueError(f"no usable example of {name!r}; give one or more spectra")
         features, logits, score = self._features(axis, values)
         probabilities, novelty = self.head.judge(features, logits, score)
         added = few_shot(self.head, name, features)

@@ -60,11 +60,13 @@ def build_network(classes: int) -> "torch.nn.Sequential":
     )
 
 
-def inputs(didv: Array) -> NDArray[np.float32]:
+def inputs(bias: Array, didv: Array) -> NDArray[np.float32]:
     """Bring spectra to 1200 points by their index, and to 0 ... 1 one by one.
 
     Parameters
     ----------
+    bias : (n,) array
+        Bias axis (V); a falling sweep is turned round, and no more of it is looked at.
     didv : (N, n) array
         Spectra, any unit, finite; n of 2 or more.
 
@@ -74,6 +76,8 @@ def inputs(didv: Array) -> NDArray[np.float32]:
         A constant spectrum becomes 0.
     """
     values = np.asarray(didv, float)
+    if bias[0] > bias[-1]:
+        values = values[:, ::-1]
     place = np.linspace(0.0, values.shape[1] - 1.0, POINTS)
     left = np.minimum(place.astype(int), values.shape[1] - 2)
     low = values.min(axis=1, keepdims=True)
@@ -117,7 +121,7 @@ class PaperCNN:
         Parameters
         ----------
         bias : (n,) array
-            Bias axis (V); the network does not see it.
+            Bias axis (V), rising or falling; the network does not see it.
         didv : (N, n) array
             Differential conductance (A/V), one row a spectrum.
 
@@ -131,14 +135,14 @@ class PaperCNN:
         ValueError
             If the arrays do not have these shapes.
         """
-        values = np.asarray(didv, float)
-        problems = find_problems(np.asarray(bias, float), values)
+        axis, values = np.asarray(bias, float), np.asarray(didv, float)
+        problems = find_problems(axis, values)
         count, kinds = len(values), len(self._classes)
         good = np.array([not problem for problem in problems], dtype=bool)
         probabilities = np.full((count, kinds), 1.0 / kinds)
         novelty = np.ones(count)
         if good.any():
-            known = self.probabilities(inputs(values[good]))
+            known = self.probabilities(inputs(axis, values[good]))
             probabilities[good] = known
             novelty[good] = 1.0 - known.max(axis=1)
         return Classes(self._classes, probabilities, novelty, problems)

@@ -185,7 +185,7 @@ def train(
         raise ValueError(
             f"no spectrum of {', '.join(absent)} is in the training part; give more of them"
         )
-    prepared = np.concatenate([inputs(s.didv) for s in sessions if len(s)])
+    prepared = np.concatenate([inputs(s.bias, s.didv) for s in sessions if len(s)])
     chosen = min(chosen, epochs)
     history, tests, kept = [], [], None
     with torch.random.fork_rng(devices=[]):

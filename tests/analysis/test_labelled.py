@@ -11,6 +11,7 @@ from bluesky_gpsts.analysis.labelled import (
     read_file,
     read_folder,
     read_labelled_runs,
+    read_labels,
 )
 from bluesky_gpsts.nanonis.files import (
     FileFormatError,
@@ -132,7 +133,7 @@ def test_a_folder_for_each_class(tmp_path):
     )
     write(root / "V_S" / "monday" / "wide.dat", 6, 2 * BIAS)
     (root / "notes.txt").write_text("not a class")
-    sessions = {session.name: session for session in read_folder(root)}
+    sessions = {session.name: session for session in read_folder(root).sessions}
     assert set(sessions) == {"monday", "monday #2", str(Path("V_S/4.DAT"))}
     assert list(sessions["monday"].labels) == ["V_S", "WS2", "WS2"]
     np.testing.assert_allclose(sessions["monday"].didv[1], conductance(1), rtol=1e-6)
@@ -160,16 +161,23 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_bad(tmp_path):
     bad = BIAS.copy()
     bad[3] = np.nan
     write(root / "b" / "5.dat", 5, **{"Current (A)": bad})
-    with pytest.raises(DataError, match=r"b.5.dat: 1 of 1 spectra hold values that are not finite"):
-        read_folder(root)
-    (root / "b" / "5.dat").write_bytes(b"Experiment\tx\t\r\n")
-    with pytest.raises(FileFormatError):
+    level = {"Current (A)": 1e-11 * BIAS, "LI Demod 1 X (A)": np.full_like(BIAS, 2e-13)}
+    write(root / "b" / "6.dat", 6, **level)
+    (root / "b" / "7.dat").write_bytes(b"Experiment\tx\t\r\n")
+    found = read_folder(root)
+    assert len(found.sessions) == 4
+    nan, constant, damaged = found.left_out
+    assert nan.startswith(str(Path("b/5.dat"))) and "NaN" in nan
+    assert constant.startswith(str(Path("b/6.dat"))) and "constant" in constant
+    assert damaged.startswith(str(Path("b/7.dat"))) and "no '[DATA]' line" in damaged
+    (root / "b" / "3.dat").unlink()
+    with pytest.raises(DataError, match=r"'b' has only b.4.dat; .* left out: b.5.dat: 3 of"):
         read_folder(root)
 
 
 @pytest.fixture(scope="module")
 def runs(keep):
-    make = Experiment(n_spectra=4, n_points=30, pixels=(4, 4))
+    make = Experiment(n_spectra=4, n_points=120, pixels=(4, 4))
     return [keep(gp_sts_run(make)[0]) for _ in range(2)]
 
 
@@ -183,7 +191,9 @@ def test_labelled_runs_are_sessions(catalog, runs, tmp_path):
     first, second = runs
     rows = [(first, 3, "V_S"), (first, 1, "WS2"), (second, 2, "WS2"), (second, 4, "V_S")]
     # The two runs are of one seed, and so equal; labels of different spectra are fine.
-    sessions = read_labelled_runs(catalog, table(tmp_path / "labels.csv", rows))
+    sessions = read_labelled_runs(
+        catalog, read_labels(table(tmp_path / "labels.csv", rows))
+    ).sessions
     assert [session.name for session in sessions] == [first, second]
     assert [list(session.labels) for session in sessions] == [["V_S", "WS2"], ["WS2", "V_S"]]
     from bluesky_gpsts.catalog import spectra
@@ -205,14 +215,16 @@ def test_labelled_runs_are_sessions(catalog, runs, tmp_path):
 def test_labels_that_cannot_be_trained_on(catalog, runs, tmp_path, rows, message):
     named = [(runs[place], number, label) for place, number, label in rows]
     with pytest.raises(DataError, match=message):
-        read_labelled_runs(catalog, table(tmp_path / "labels.csv", named))
+        read_labelled_runs(catalog, read_labels(table(tmp_path / "labels.csv", named)))
 
 
-def test_a_table_without_its_columns(catalog, tmp_path):
+def test_a_table_without_its_columns(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("uid,class\n")
     with pytest.raises(DataError, match="lacks the column seq_num; it needs uid, seq_num, class"):
-        read_labelled_runs(catalog, path)
+        read_labels(path)
+    with pytest.raises(DataError, match="there is no file .*none.csv"):
+        read_labels(tmp_path / "none.csv")
 
 
 def test_real_spectra_are_calibrated_by_their_currents(shared_data):

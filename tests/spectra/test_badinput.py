@@ -53,6 +53,36 @@ def test_a_sentence_says_what_is_wrong(classifier, ws2, spoil, sentence):
     np.testing.assert_allclose(found.probabilities, 0.25)
 
 
+@pytest.mark.parametrize("noise", [1e-4, 1e-3])
+@pytest.mark.parametrize("share", [0.6, 0.8, 0.9])
+def test_saturation_is_noticed_below_the_noise_that_comes_after_it(classifier, share, noise):
+    rng = np.random.default_rng(5)
+    for session in simulate(9032, points=600, sessions=2):
+        top = np.quantile(session.didv, share, axis=1, keepdims=True)
+        cut = np.minimum(session.didv, top) + noise * top * rng.standard_normal(session.didv.shape)
+        found = classifier.classify(session.bias, cut)
+        noticed = np.array(["saturated" in text for text in found.problems])
+        assert noticed.mean() > (0.8 if share > 0.85 else 0.98)
+        assert _unsure(found, session.labels) > 0.97
+        clean = classifier.classify(session.bias, session.didv)
+        assert not any("saturated" in text for text in clean.problems)
+
+
+def test_another_axis_is_another_spectrum(classifier):
+    for session in simulate(9033, points=512, sessions=2, difficulty=0.5):
+        right = classifier.classify(session.bias, session.didv)
+        assert (right.labels == session.labels).mean() > 0.8
+        for axis in (session.bias + 0.3, session.bias - 0.3, 1.4 * session.bias):
+            assert _unsure(classifier.classify(axis, session.didv)) > 0.95
+
+
+@pytest.mark.parametrize("points", [24, 48, 99])
+def test_too_few_points_are_no_spectrum(classifier, points):
+    for session in simulate(9034, points=points, sessions=1):
+        found = classifier.classify(session.bias, session.didv)
+        assert all(f"{points} points; give 100 to" in text for text in found.problems)
+
+
 @pytest.mark.parametrize(
     ("bias", "sentence"),
     [
@@ -62,7 +92,7 @@ def test_a_sentence_says_what_is_wrong(classifier, ws2, spoil, sentence):
         (np.linspace(-1000, 1000, 100), "in volts"),
         (np.sin(np.linspace(0, 9, 100)), "does not rise or fall"),
         (np.r_[np.nan, np.linspace(-1, 1, 99)], "NaN"),
-        (np.repeat(np.linspace(-1, 1, 50), 2), "does not rise or fall"),
+        (np.repeat(np.linspace(-1, 1, 60), 2), "does not rise or fall"),
     ],
 )
 def test_an_axis_that_cannot_be(classifier, bias, sentence):

@@ -59,8 +59,18 @@ def test_bad_examples_and_names_are_refused(known):
         known.with_class(NONE, bias, didv)
     with pytest.raises(ValueError, match="no usable example"):
         known.with_class("new", bias, didv[:0])
+    with pytest.raises(ValueError, match="name of a class is 5; give a text"):
+        known.with_class(5, bias, didv)
     with pytest.raises(ValueError, match="example 1 of 'new' is of no use: constant"):
         known.with_class("new", bias, np.ones((1, bias.size)))
+
+
+def test_examples_that_are_an_old_class_are_refused(known):
+    (session,) = simulate(9041, {"V_S": 8, "WS2": 8}, difficulty=0.5, sessions=1)
+    for old in ("V_S", "WS2"):
+        examples = session.didv[session.labels == old]
+        with pytest.raises(ValueError, match=f"of 8 examples of 'mine' are '{old}' to this"):
+            known.with_class("mine", session.bias, examples)
 
 
 def test_real_hbn_classes_are_told_apart_from_one_example_each(shared_data):
