@@ -61,7 +61,7 @@ def add_command(commands: Any) -> None:
         help="whole number (default: 20 for paper; 5, or 6 with labelled ones, for spectra)",
     )
     command.add_argument(
-        "--sessions", help="for spectra and linear: how many to simulate (default: 6000, 120)"
+        "--sessions", help="for spectra and linear: how many to simulate (default: 3000, 120)"
     )
     command.add_argument(
         "--figures", type=Path, help="for paper: write table 1 and the figures to this folder"

@@ -89,7 +89,9 @@ def run(
         part("splits", lambda: split_rows(shipped, trainers, seeds, bar.set_postfix_str))
         part("shifts", lambda: shift_rows(shipped, _DEFAULT, seeds))
         part("unknown kinds", lambda: novelty_rows(shipped, _DEFAULT, seeds))
-        part("new classes", lambda: few_shot_rows(shipped, _DEFAULT, seeds))
+        part(
+            "new classes", lambda: few_shot_rows(shipped, _DEFAULT, seeds, draws=1 if quick else 5)
+        )
         part("linear", lambda: _fallback(linear, 1 if quick else seeds))
         part("paper's protocol", lambda: classifier_paper.rows(quick, seeds, progress))
     try:
@@ -113,7 +115,7 @@ def _fallback(linear: LinearClassifier, seeds: int) -> list[Row]:
     """Rows of the fallback, which has no goals of its own."""
     rows = shift_rows(linear, _LINEAR, seeds, goals=False)
     rows += novelty_rows(linear, _LINEAR, seeds, goals=False)
-    rows += few_shot_rows(linear, _LINEAR, seeds, goals=False)
+    rows += few_shot_rows(linear, _LINEAR, seeds, goals=False, draws=1)
     return [*rows, size_row(linear, _LINEAR)]
 
 

@@ -174,8 +174,10 @@ def novelty_rows(shipped: Classifier, method: str, seeds: int, goals: bool = Tru
     return rows
 
 
-def few_shot_rows(shipped: Shipped, method: str, seeds: int, goals: bool = True) -> list[Row]:
-    """One unknown kind at a time as a new class, from five examples."""
+def few_shot_rows(
+    shipped: Shipped, method: str, seeds: int, goals: bool = True, draws: int = 5
+) -> list[Row]:
+    """One unknown kind at a time as a new class, from five examples drawn `draws` times."""
     recalls: dict[str, list[float]] = {}
     losses: list[float] = []
     for seed in range(seeds):
@@ -186,20 +188,21 @@ def few_shot_rows(shipped: Shipped, method: str, seeds: int, goals: bool = True)
             having = [s for s in strange if (s.labels == kind).any()]
             bias = having[0].bias
             didv = np.concatenate([s.didv[s.labels == kind] for s in having])
-            order = rng.permutation(len(didv))
-            try:
-                more = shipped.with_class(kind, bias, didv[order[:_EXAMPLES]])
-            except ValueError:  # the examples look like an old class: nothing is recalled
-                recalls.setdefault(kind, []).append(0.0)
-                continue
-            tested = more.classify(bias, didv[order[_EXAMPLES:]])
-            recalls.setdefault(kind, []).append(float((tested.best == kind).mean()))
-            losses.append(before - judge(more, known).balanced_accuracy)
+            for _ in range(draws):
+                order = rng.permutation(len(didv))
+                try:
+                    more = shipped.with_class(kind, bias, didv[order[:_EXAMPLES]])
+                except ValueError:  # the examples look like an old class: nothing is recalled
+                    recalls.setdefault(kind, []).append(0.0)
+                    continue
+                tested = more.classify(bias, didv[order[_EXAMPLES:]])
+                recalls.setdefault(kind, []).append(float((tested.best == kind).mean()))
+                losses.append(before - judge(more, known).balanced_accuracy)
     rows = []
     for kind, values in recalls.items():
         case = f"new class from {_EXAMPLES} examples, {kind}"
         goal = _RECALL_GOAL if goals else None
-        rows.append(Row(case, method, "recall", float(np.mean(values)), "", seeds, goal))
+        rows.append(Row(case, method, "recall", float(np.mean(values)), "", len(values), goal))
     mean = float(np.mean([value for values in recalls.values() for value in values]))
     case = f"new class from {_EXAMPLES} examples"
     count = len(losses)

@@ -2,8 +2,9 @@
 
 The distance of a spectrum from a class is that of Mahalanobis in feature space, with one
 covariance for all kinds. A class learned from examples is the mean of their features. Old
-classes keep their features, their probabilities among each other and their reject, and a new one
-may take no more than 1.5 % of the spectra of the old ones that the head remembers.
+classes keep their features, their probabilities among each other and their reject. A new one is
+given, or loses, so much in its log odds that it takes 1.5 % of the spectra of the old ones that the
+head remembers: no more, and less where it lies far from all of them.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ _STEEPNESS = 8.0
 _ODDS, _DOUBT = 8.0, 0.5
 _CELL = 0.3
 _LIMIT = 12.0
-_REMEMBERED, _FORGOTTEN = 800, 0.015
+_REMEMBERED, _FORGOTTEN, _LEEWAY = 800, 0.015, 2.0
 _SEED = 91
 
 
@@ -51,7 +52,8 @@ class Head:
     memory : (M, F + 1) array
         Spectra of the trained classes: white coordinates, and logit of the novelty.
     handicap : (K,) array
-        What the log odds of a class are lowered by, so that it leaves the memory alone.
+        What the log odds of a class are lowered by, so that it leaves the memory alone; below 0
+        where it would do so anyway.
     """
 
     classes: tuple[str, ...]
@@ -288,7 +290,7 @@ def few_shot(head: Head, name: str, features: Array) -> Head:
     if len(head.memory) == 0:
         return new
     odds = new._odds(new._distances(head.memory[:, :-1]), head.memory[:, -1])[:, -1]
-    handicap = max(0.0, float(np.quantile(odds, 1.0 - _FORGOTTEN)))
+    handicap = max(-_LEEWAY, float(np.quantile(odds, 1.0 - _FORGOTTEN)))
     return replace(new, handicap=np.append(head.handicap, handicap))
 
 

@@ -34,7 +34,7 @@ Prepared = tuple[NDArray[np.float16], Targets]
 
 
 def train_default(
-    seed: int = 0, *, sessions: int = 6000, epochs: int = 5, progress: bool = True
+    seed: int = 0, *, sessions: int = 3000, epochs: int = 5, progress: bool = True
 ) -> DefaultClassifier:
     """Train on simulated sessions, each with a tip of its own.
 
