@@ -9,7 +9,7 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation, poll_until
-from bluesky_gpsts.devices.limits import LimitError
+from bluesky_gpsts.devices.limits import LimitError, require_numbers
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
     ReadOnly,
@@ -43,12 +43,17 @@ class Bias(SettingSignal):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="bias", units="V", precision=4, **kwargs)
 
+    def _refuse(self, values: list[Any]) -> None:
+        limits, client = limits_of(self), link_of(self).main
+        feedback = bool(SETTINGS["feedback"].read(client)[0])
+        limits.check_bias(values[0], feedback=feedback)
+        if feedback:
+            limits.check_junction(values[0], SETTINGS["setpoint"].read(client)[0])
+
     def _write(self, target: float) -> None:
         limits, client = limits_of(self), link_of(self).main
+        self._refuse([target])
         (feedback,) = SETTINGS["feedback"].read(client)
-        limits.check_bias(target, feedback=bool(feedback))
-        if feedback:
-            limits.check_junction(target, SETTINGS["setpoint"].read(client)[0])
         (start,) = self.group.read(client)
         if feedback and start * target < 0:
             z = self.root.z_controller
@@ -84,9 +89,15 @@ class Feedback(SettingSignal):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="feedback", whole=True, **kwargs)
 
-    def _write(self, number: float) -> None:
+    def _refuse(self, values: list[Any]) -> None:
+        (number,) = values
         if number not in (0, 1):
             raise LimitError(f"{self.name} is 1 (on) or 0 (off), not {number!r}")
+        if number:
+            self.parent.check_feedback_on()
+
+    def _write(self, number: float) -> None:
+        self._refuse([number])
         self.parent.switch_feedback(bool(number))
         self._confirm(number)
 
@@ -137,9 +148,7 @@ class ZController(Device):
         """
         client = link_of(self).main
         if on:
-            (bias,), limits = SETTINGS["bias"].read(client), limits_of(self)
-            limits.check_bias(bias, feedback=True)
-            limits.check_junction(bias, SETTINGS["setpoint"].read(client)[0])
+            self.check_feedback_on()
             self._require_no_event()
         SETTINGS["feedback"].write(client, [int(on)])
         poll_until(
@@ -147,6 +156,19 @@ class ZController(Device):
             _FEEDBACK_TIME,
             Operation(f"switching the feedback {'on' if on else 'off'}"),
         )
+
+    def check_feedback_on(self) -> None:
+        """Refuse to switch the feedback on at a bias and a setpoint that are not allowed with it.
+
+        Raises
+        ------
+        LimitError
+            If the bias is near zero, or the tip would come too near.
+        """
+        client, limits = link_of(self).main, limits_of(self)
+        (bias,) = SETTINGS["bias"].read(client)
+        limits.check_bias(bias, feedback=True)
+        limits.check_junction(bias, SETTINGS["setpoint"].read(client)[0])
 
     def _require_no_event(self) -> None:
         """Refuse to switch the feedback on after a safe-tip event, which would acknowledge it."""
@@ -276,7 +298,11 @@ class Piezo(Device):
         LimitError
             If it is faster than the instrument allows; nothing was written then.
         """
-        vx, vy, vz = (0.0, 0.0, 0.0) if velocity is None else (float(v) for v in velocity)
+        vx, vy, vz = (
+            (0.0, 0.0, 0.0)
+            if velocity is None
+            else require_numbers("a drift compensation", velocity, 3)
+        )
         limits = limits_of(self)
         for speed in (vx, vy, vz):
             limits.check("a drift compensation", speed, "m/s", -limits.drift, limits.drift)

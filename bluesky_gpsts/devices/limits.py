@@ -3,12 +3,22 @@
 import math
 import tomllib
 from dataclasses import Field, dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from bluesky_gpsts.nanonis.files import Frame
 
-__all__ = ["SIMULATOR_LIMITS", "LimitError", "Limits", "limits_example"]
+__all__ = [
+    "SIMULATOR_LIMITS",
+    "LimitError",
+    "Limits",
+    "limits_example",
+    "require_number",
+    "require_numbers",
+]
 
 
 _DECAY = 11e9
@@ -22,6 +32,25 @@ def _slack(limit: float, direction: int) -> float:
 
 class LimitError(ValueError):
     """A value lies outside what this instrument allows; nothing was written."""
+
+
+def require_number(what: str, value: Any) -> float:
+    """Return a finite number, or raise LimitError: text, None and arrays are none."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise LimitError(f"{what} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def require_numbers(what: str, values: Any, count: int) -> tuple[float, ...]:
+    """Return so many finite numbers, or raise LimitError."""
+    given = list(values) if isinstance(values, tuple | list | np.ndarray) else []
+    try:
+        numbers = tuple(require_number(what, value) for value in given)
+    except LimitError:
+        numbers = ()
+    if len(numbers) != count:
+        raise LimitError(f"{what} must be {count} finite numbers, not {values!r}")
+    return numbers
 
 
 def _toml(value: float) -> str:
@@ -239,8 +268,8 @@ class Limits:
         LimitError
             If it does not, or is not a finite number.
         """
-        number = float(value)
-        if not (math.isfinite(number) and _slack(low, -1) <= number <= _slack(high, 1)):
+        number = require_number(what, value)
+        if not _slack(low, -1) <= number <= _slack(high, 1):
             raise LimitError(
                 f"{what} of {number:g} {unit} is refused: this instrument allows "
                 f"{low:g} to {high:g} {unit}"
@@ -249,14 +278,14 @@ class Limits:
 
     def check_bias(self, bias: float, feedback: bool = False) -> float:
         """Return a bias (V) that may be set; with `feedback` on it may not be near zero."""
-        self.check("a bias", bias, "V", *self.bias)
+        bias = self.check("a bias", bias, "V", *self.bias)
         if feedback and abs(bias) < _slack(self.smallest_bias, -1):
             raise LimitError(
                 f"a bias of {bias:g} V is refused while the feedback is on (it would drive the "
                 f"tip into the sample): keep {self.smallest_bias:g} V or more, or switch the "
                 "feedback off first"
             )
-        return float(bias)
+        return bias
 
     def check_junction(self, bias: float, setpoint: float, approach: float = 0.0) -> None:
         """Refuse a bias (V) and a setpoint (A) that together bring the tip too near.
@@ -313,8 +342,10 @@ class Limits:
         Raises
         ------
         LimitError
-            If it has no area, or a corner lies outside.
+            If it is no frame, has no area, or a corner lies outside.
         """
+        if not isinstance(frame, Frame):
+            raise LimitError(f"a frame must be a Frame (m, degrees), not {frame!r}")
         if not (frame.width > 0 and frame.height > 0):
             raise LimitError(
                 f"a frame of {frame.width:g} x {frame.height:g} m is refused: it has no area"

@@ -8,6 +8,7 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation, poll_until
+from bluesky_gpsts.devices.limits import LimitError
 from bluesky_gpsts.devices.settings import SETTINGS, try_to_read
 from bluesky_gpsts.devices.signals import ArraySignal, SettingSignal, limits_of, link_of
 from bluesky_gpsts.nanonis import ProtocolError
@@ -26,7 +27,11 @@ class FrameSignal(SettingSignal):
 
     def _refuse(self, values: list[Any]) -> None:
         reach = link_of(self).main.call("Piezo.RangeGet")
-        limits_of(self).check_frame(Frame(*values), (reach[0], reach[1]))
+        try:
+            frame = Frame(*values)
+        except ValueError as error:
+            raise LimitError(f"{self.name} is refused: {error}") from error
+        limits_of(self).check_frame(frame, (reach[0], reach[1]))
 
 
 class LineTime(SettingSignal):
@@ -102,14 +107,24 @@ class Scan(Device):
         LimitError
             If a corner of the frame is out of reach; nothing was written then.
         """
+        self.check_value(frame)
         client = link_of(self).main
-        reach = client.call("Piezo.RangeGet")
-        limits_of(self).check_frame(frame, (reach[0], reach[1]))
         values = (frame.x, frame.y, frame.width, frame.height, frame.angle)
         SETTINGS["frame"].write(client, values)
         status = Status(obj=self)
         status.set_finished()
         return status
+
+    def check_value(self, frame: Frame) -> None:
+        """Refuse what is no frame, or a frame with a corner out of reach.
+
+        Raises
+        ------
+        LimitError
+            If it is.
+        """
+        reach = link_of(self).main.call("Piezo.RangeGet")
+        limits_of(self).check_frame(frame, (reach[0], reach[1]))
 
     def prepare(self) -> None:
         """Put the height into the scan buffer and switch continuous scanning off."""

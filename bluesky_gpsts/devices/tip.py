@@ -9,7 +9,7 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Interrupted, Operation, poll_until
-from bluesky_gpsts.devices.limits import Limits
+from bluesky_gpsts.devices.limits import Limits, require_number, require_numbers
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import Quantity, ReadOnly, SettingSignal, limits_of, link_of
 
@@ -38,8 +38,14 @@ class TipAxis(Quantity):
     def set(self, value: float, **kwargs: Any) -> Status:
         """Move the tip along this axis to `value` (m)."""
         target = list(self.parent.target())
-        target[self.axis] = float(value)
+        target[self.axis] = require_number(self.name, value)
         return self.parent.set(target)
+
+    def check_value(self, value: Any) -> None:
+        """Refuse a coordinate (m) out of reach, wherever the tip is along the other axis."""
+        target = list(self.parent.target())
+        target[self.axis] = require_number(self.name, value)
+        self.parent.check_value(target)
 
     def put(self, value: Any, **kwargs: Any) -> None:
         """Move, and wait until the tip is there."""
@@ -105,7 +111,7 @@ class TipPosition(Device):
         LimitError
             If it is.
         """
-        x, y = (float(v) for v in value)
+        x, y = require_numbers(self.name, value, 2)
         dx, dy = self._offset()
         reach = link_of(self).main.call("Piezo.RangeGet")
         limits_of(self).check_position(x + dx, y + dy, (reach[0], reach[1]))
@@ -125,8 +131,8 @@ class TipPosition(Device):
         LimitError
             If the place is out of reach or the speed too high; the tip has not moved.
         """
+        self.check_value(value)
         x, y = (float(v) for v in value)
-        self.check_value((x, y))
         limits: Limits = limits_of(self)
         link = link_of(self)
         self.root.z_controller.require_followed("a move of the tip")

@@ -50,6 +50,40 @@ def test_message_that_is_refused_never_runs(watched: RunEngine, bench: Any) -> N
     assert bench.server.writes == []
 
 
+@pytest.mark.parametrize("guarding", [True, False])
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("bias", "1"),
+        ("bias", None),
+        ("bias", [1.0, 2.0]),
+        ("bias", float("nan")),
+        ("bias", 7.0),
+        ("z_controller.setpoint", "x"),
+        ("z_controller.feedback", 0.5),
+        ("tip", 5.0),
+        ("tip", ("a", 0.0)),
+        ("tip.x", None),
+        ("scan", 3.0),
+        ("scan.width", -1e-9),
+        ("piezo", 1.0),
+        ("lock_in.phase", "x"),
+    ],
+)
+def test_what_cannot_be_set_is_told_in_a_sentence(
+    engine: RunEngine, bench: Any, part: str, value: Any, guarding: bool
+) -> None:
+    """With the guard and without it."""
+    if guarding:
+        engine.preprocessors.append(guard(bench.stm))
+    signal = bench.stm
+    for name in part.split("."):
+        signal = getattr(signal, name)
+    with pytest.raises(LimitError, match="must be|is refused|is 1"):
+        engine(bps.mv(signal, value))
+    assert bench.server.writes == []
+
+
 def test_plan_may_go_on_after_a_refusal(watched: RunEngine, bench: Any) -> None:
     def careful() -> Any:
         try:
