@@ -105,11 +105,10 @@ def start(
     NanonisError, CatalogError, ValueError, OSError
         With one sentence that says what was wrong; nothing keeps running then.
     """
-    from bluesky import RunEngine
-
     from bluesky_gpsts.catalog import open_catalog
     from bluesky_gpsts.devices import Limits, NanonisSTM, Watchdog
     from bluesky_gpsts.devices.stm import limits_for
+    from bluesky_gpsts.plans.engine import SessionEngine
     from bluesky_gpsts.plans.safety import abort_on_alarm, guard
 
     # Before anything is started.
@@ -134,7 +133,7 @@ def start(
         started.callback(stm.disconnect)
         if host is None and limits is None:
             _allow_own_junction(stm)
-        engine = RunEngine()
+        engine = SessionEngine(stm.gate)
         watchdog = started.enter_context(Watchdog(stm, abort_on_alarm(engine)))
         engine.preprocessors.append(guard(stm, watchdog))
         engine.md["versions"] = {**engine.md.get("versions", {}), **_versions()}

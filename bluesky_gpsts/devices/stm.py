@@ -163,11 +163,7 @@ class NanonisSTM(Device):
         Alarm
             After an alarm, until `reset_alarm`.
         """
-        if self.gate.alarm:
-            raise Alarm(
-                f"there has been an alarm: {self.gate.alarm}; look at the instrument, then call "
-                f"{self.name}.reset_alarm()"
-            )
+        self.require_no_alarm()
         staged: list[Any] = super().stage()
         if self.gate.mode != "read_only":
             # A change that an earlier plan began may still be under way.
@@ -177,6 +173,20 @@ class NanonisSTM(Device):
                 self.spectroscopy.prepare()
                 self.scan.prepare()
         return staged
+
+    def require_no_alarm(self) -> None:
+        """Refuse to begin anything after an alarm.
+
+        Raises
+        ------
+        Alarm
+            Until `reset_alarm`.
+        """
+        if self.gate.alarm:
+            raise Alarm(
+                f"there has been an alarm: {self.gate.alarm}; look at the instrument, then call "
+                f"{self.name}.reset_alarm()"
+            )
 
     def settings(self) -> list[Signal]:
         """All settings of the instrument that have a signal."""

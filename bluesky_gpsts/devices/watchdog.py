@@ -165,7 +165,10 @@ class Watchdog:
             return "the controller's safe tip has withdrawn the tip"
         if self._withdrawn(height, status):
             if not self._withdrawn_before:
-                return "the tip has been withdrawn, at the controller or by another program"
+                return (
+                    "the tip has been withdrawn from outside: by gpsts stop, at the controller, "
+                    "or by another program"
+                )
         else:
             self._withdrawn_before = False
         reason = "" if self.stm.gate.conditions else self._breach(current, height, status)

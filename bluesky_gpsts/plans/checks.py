@@ -128,7 +128,8 @@ def chosen(kind: type[T], what: str, given: Any) -> T | None:
 
 
 def require_feedback(stm: NanonisSTM) -> None:
-    """Refuse to move a tip that no feedback keeps off the sample."""
+    """Refuse to move a tip that no feedback keeps off the sample, and after an alarm."""
+    stm.require_no_alarm()
     if not stm.z_controller.feedback.get():
         raise ValueError(
             f"the feedback of {stm.name} is off, and the tip would be moved blindly; approach the "

@@ -1,12 +1,18 @@
 """Limits, stop and the safety of a session, as a user meets them."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
 import pytest
+from bluesky.utils import RunEngineInterrupted, TransitionError
 
 from bluesky_gpsts import startup
 from bluesky_gpsts.cli import main
-from bluesky_gpsts.devices import SIMULATOR_LIMITS, Limits
+from bluesky_gpsts.devices import SIMULATOR_LIMITS, Alarm, Limits
+from bluesky_gpsts.plans import survey
 from bluesky_gpsts.simulator import Simulator
 
 
@@ -80,3 +86,50 @@ def test_session_is_guarded_and_logs_its_writes(tmp_path: Path) -> None:
         assert "gpsts stop --host 127.0.0.1 --ports" in session.description
         session.stm.bias.put(1.0)
         assert '"Bias.Set"' in (tmp_path / "catalog" / "audit.jsonl").read_text("utf-8")
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[startup.Session]:
+    """A session on a simulator that is as fast as it can be."""
+    with (
+        Simulator("ws2", time_scale=0.0) as simulator,
+        startup.start(
+            host="127.0.0.1", ports=simulator.ports, catalog=tmp_path / "catalog"
+        ) as session,
+    ):
+        yield session
+
+
+def test_session_tells_that_it_was_stopped(session: startup.Session) -> None:
+    """In place of the words that a pause has; there is nothing to resume."""
+    stm, engine, stops = session.stm, session.RE, []
+    engine.subscribe(lambda name, doc: stops.append(doc), "stop")
+    ports = ",".join(map(str, stm.link.ports))
+
+    def stop() -> None:
+        assert main(["stop", "--ports", ports]) == 0
+
+    threading.Timer(0.5, stop).start()
+    with pytest.raises(Alarm, match="by gpsts stop.*cannot be resumed.*stm.reset_alarm"):
+        engine(bpp.run_wrapper(bps.sleep(30.0)))
+    assert engine.state == "idle"
+    (told,) = stops
+    assert told["exit_status"] == "abort" and "withdrawn from outside" in told["reason"]
+    assert stm.z_controller.withdrawn()
+    with pytest.raises(TransitionError):
+        engine.resume()
+    with pytest.raises(Alarm, match="there has been an alarm"):
+        engine(survey(stm))
+
+
+def test_paused_plan_ends_when_it_is_resumed_after_an_alarm(session: startup.Session) -> None:
+    stm, engine, stops = session.stm, session.RE, []
+    engine.subscribe(lambda name, doc: stops.append(doc), "stop")
+    with pytest.raises(RunEngineInterrupted):
+        engine(bpp.run_wrapper(bps.pause()))
+    assert engine.state == "paused"
+    stm.emergency_stop("for a test")
+    with pytest.raises(Alarm, match="for a test"):
+        engine.resume()
+    assert engine.state == "idle"
+    assert stops[0]["exit_status"] == "abort" and stops[0]["reason"] == "for a test"
