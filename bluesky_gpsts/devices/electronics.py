@@ -1,5 +1,6 @@
 """Bias, current, z-controller, lock-in, piezo and safe tip."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,8 @@ __all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "TipWithdrawn", "ZCo
 
 _FEEDBACK_TIME = 10.0
 _LIFT = 1e-9
+_FACTOR, _REST = 2.0, 0.02
+"""Largest step of a setpoint, and seconds for the feedback to follow."""
 _AT_THE_TOP = 1e-9
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
 
@@ -103,7 +106,11 @@ class Feedback(SettingSignal):
 
 
 class Setpoint(SettingSignal):
-    """Current that the feedback keeps (A)."""
+    """Current that the feedback keeps (A).
+
+    With the feedback on a change goes in steps of a factor of two at most, which move the tip by
+    some 30 pm each.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="setpoint", units="A", precision=15, **kwargs)
@@ -113,6 +120,26 @@ class Setpoint(SettingSignal):
         limits.check("a setpoint", values[0], "A", *limits.setpoint)
         if SETTINGS["feedback"].read(client)[0]:
             limits.check_junction(SETTINGS["bias"].read(client)[0], values[0])
+
+    def _write(self, target: float) -> None:
+        self._refuse([target])
+        self.ramp(target)
+        self._confirm(target)
+
+    def ramp(self, target: float) -> None:
+        """Go to a setpoint (A) that has been checked, in steps while the feedback is on."""
+        client = link_of(self).main
+        (start,), (feedback,) = self.group.read(client), SETTINGS["feedback"].read(client)
+        steps = 1
+        if feedback and start > 0.0:
+            steps = max(1, math.ceil(abs(math.log(target / start)) / math.log(_FACTOR) - 1e-6))
+        for step in range(1, steps + 1):
+            last = step == steps
+            self.group.write(
+                client, [target if last else start * (target / start) ** (step / steps)]
+            )
+            if not last:
+                time.sleep(_REST)
 
 
 class ZController(Device):

@@ -48,6 +48,7 @@ _WRITING = frozenset(
     }
 )
 _STOPPING = ("BiasSpectr.Stop", "FolMe.Stop", "ZCtrl.Withdraw")
+_SWEEPING = ("BiasSpectr.Start", "BiasSpectr.Stop", "ZCtrl.Withdraw", *_CONDITIONING)
 _WATCHED = ("bias", "setpoint", "feedback", "frame")
 """Settings, read and written in the same form, that tell when somebody else changes something."""
 _HOUR = 3600.0
@@ -112,6 +113,7 @@ class Gate:
         self.alarm, self.alarm_time = "", 0.0
         self.kept: dict[tuple[Any, ...], list[Any]] = {}
         self.expected: dict[str, list[Any]] = {}
+        self.unsure: set[str] = set()
         self.planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._clock = clock
         self._who = f"{_user()}@{socket.gethostname()} ({os.getpid()})"
@@ -258,6 +260,7 @@ class Gate:
         try:
             yield send
         except Exception as error:
+            self._doubt(name)
             self.record("failed", command=name, error=f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -287,9 +290,12 @@ class Gate:
 
     def _remember_write(self, name: str, values: Sequence[Any]) -> None:
         key = self._read_by(name, values)
+        if name in _STOPPING:
+            self._doubt(name)
         for setting in self.expected:
             if SETTINGS[setting].set == name:
                 self.expected[setting] = _plain(values)
+                self.unsure.discard(setting)
         # Elsewhere Set counts differently from Get, so that only a reading tells.
         if name in ("Bias.Set", "ZCtrl.OnOffSet", "ZCtrl.SetpntSet"):
             self.kept[key] = _plain(values)
@@ -299,6 +305,34 @@ class Gate:
     def expect(self, settings: dict[str, Sequence[Any]]) -> None:
         """Keep settings that only this session may change from now on; none to end it."""
         self.expected = {name: _plain(settings[name]) for name in _WATCHED if name in settings}
+        self.unsure = set()
+
+    def _doubt(self, name: str) -> None:
+        """Note which settings a command that failed or broke something off may have changed."""
+        self.unsure |= {setting for setting in self.expected if SETTINGS[setting].set == name}
+        if name in _SWEEPING:
+            self.unsure |= {"bias", "feedback"} & set(self.expected)
+
+    def changed_by_others(self, read: Callable[[str], Sequence[Any]]) -> dict[str, str]:
+        """Settings that somebody else has changed since `expect`, each with a sentence.
+
+        What a command of this session that failed, or that broke a sweep off, may have changed is
+        not among them.
+
+        Parameters
+        ----------
+        read : callable
+            Reads a setting by name, in the form that it is written in.
+        """
+        found = {}
+        for name, expected in self.expected.items():
+            now = read(name)
+            if name not in self.unsure and not np.allclose(now, expected, rtol=1e-5, atol=1e-15):
+                was, new = (", ".join(f"{value:g}" for value in v) for v in (expected, now))
+                found[name] = (
+                    f"the {name} was {was} and is {new}: somebody has changed it at the controller"
+                )
+        return found
 
     def remember(self, name: str, arguments: Sequence[Any], values: Sequence[Any]) -> None:
         """Keep what was read, as the old value of a later write."""

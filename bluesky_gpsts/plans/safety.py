@@ -14,6 +14,7 @@ from ophyd import Device
 
 from bluesky_gpsts.devices import NanonisSTM, Watchdog
 from bluesky_gpsts.devices.signals import Quantity
+from bluesky_gpsts.nanonis import NanonisError
 from bluesky_gpsts.plans.veto import Veto
 
 __all__ = ["AlarmRecord", "abort_on_alarm", "conditioning", "guard", "guarded"]
@@ -79,6 +80,8 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
                 if msg.command == "close_run" and stm.gate.alarm:
                     response = yield from _close(stm, msg, msg.run in open_bundles)
                     open_bundles.discard(msg.run)
+                elif msg.command == "close_run":
+                    response = yield _with_changes(stm, msg)
                 else:
                     response = yield msg
             except GeneratorExit:
@@ -86,6 +89,19 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
                 raise
             except Exception as failure:
                 error = failure
+
+
+def _with_changes(stm: NanonisSTM, close: Msg) -> Msg:
+    """Say in the reason of a run's end what somebody else has changed, unless it is said."""
+    try:
+        changes = stm.changed_by_others()
+    except (NanonisError, OSError):
+        logger.exception("whether somebody has changed settings cannot be read")
+        return close
+    said = close.kwargs.get("reason") or ""
+    new = [sentence for sentence in changes.values() if sentence not in said]
+    reason = "; ".join([said] * bool(said) + new)
+    return close._replace(kwargs={**close.kwargs, "reason": reason}) if new else close
 
 
 def _close(stm: NanonisSTM, close: Msg, bundling: bool) -> Plan:
