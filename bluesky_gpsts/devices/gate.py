@@ -26,7 +26,7 @@ from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.nanonis import Client
 from bluesky_gpsts.nanonis.commands import command, is_idempotent
 
-__all__ = ["Alarm", "Gate", "GatedClient", "Mode", "WriteRefused", "is_emergency"]
+__all__ = ["Alarm", "Gate", "GatedClient", "Mode", "WriteRefused", "is_emergency", "known_mode"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,14 @@ class WriteRefused(LimitError):
 
 class Alarm(RuntimeError):
     """An alarm has withdrawn the tip; nothing is written until a person has looked at it."""
+
+
+def known_mode(mode: Any) -> Mode:
+    """Return a mode, or raise ValueError."""
+    if mode not in ("normal", "read_only", "dry_run"):
+        raise ValueError(f"mode must be 'normal', 'read_only' or 'dry_run', not {mode!r}")
+    known: Mode = mode
+    return known
 
 
 def is_emergency(name: str, values: Sequence[Any]) -> bool:
@@ -105,10 +113,8 @@ class Gate:
         audit: str | Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if mode not in ("normal", "read_only", "dry_run"):
-            raise ValueError(f"mode must be 'normal', 'read_only' or 'dry_run', not {mode!r}")
         self.limits = limits
-        self.mode: Mode = mode
+        self.mode: Mode = known_mode(mode)
         self.audit = None if audit is None else Path(audit)
         self.alarm, self.alarm_time = "", 0.0
         self.kept: dict[tuple[Any, ...], list[Any]] = {}

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
@@ -10,8 +11,10 @@ import pytest
 from bluesky.utils import RunEngineInterrupted, TransitionError
 
 from bluesky_gpsts import startup
+from bluesky_gpsts.benchmarks import safety
 from bluesky_gpsts.cli import main
-from bluesky_gpsts.devices import SIMULATOR_LIMITS, Alarm, Limits
+from bluesky_gpsts.devices import SIMULATOR_LIMITS, Alarm, Limits, NanonisSTM
+from bluesky_gpsts.devices.link import known_ports
 from bluesky_gpsts.plans import survey
 from bluesky_gpsts.simulator import Simulator
 
@@ -58,6 +61,43 @@ def test_instrument_without_limits_is_refused_before_anything_is_started(tmp_pat
     with pytest.raises(ValueError, match="lacks instrument"):
         startup.start(host="192.0.2.1", limits=broken, catalog=folder)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mode": "readonly"}, "mode must be"),
+        ({"ports": "6501"}, "three different ports .* not '6501'"),
+        ({"ports": 6501}, "three different ports"),
+        ({"ports": (6501, 6502, 6502, 6503)}, "three different ports"),
+        ({"ports": (6501, 6502, 70000)}, "1 to 65535"),
+        ({"ports": "6501,6502,x"}, "not '6501,6502,x'"),
+        ({"ports": None}, "three different ports"),
+        ({"host": ""}, "host must be a name"),
+        ({"host": 5}, "host must be a name"),
+        ({"limits": 5}, "limits must be a Limits"),
+        ({"limits": "nowhere.toml"}, "no file of limits nowhere.toml; 'gpsts limits"),
+        ({"seed": -1}, "seed must be"),
+        ({"time_scale": "fast"}, "time_scale must be"),
+        ({"sample": "cheese"}, "unknown sample 'cheese'"),
+        ({"sample": None}, "a sample must be a name"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_started(
+    wrong: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "catalog"
+    told: list[str] = []
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        startup.start(catalog=folder, tell=told.append, **wrong)
+    assert told == [] and not folder.exists()
+
+
+def test_ports_as_people_write_them(tmp_path: Path) -> None:
+    with Simulator("ws2", time_scale=0.0) as simulator:
+        ports = ", ".join(map(str, simulator.ports))
+        assert known_ports(ports) == tuple(simulator.ports)
+        assert NanonisSTM(ports=ports).connect().link.connected
 
 
 def test_profile_takes_the_limits_from_the_environment(
@@ -133,3 +173,15 @@ def test_paused_plan_ends_when_it_is_resumed_after_an_alarm(session: startup.Ses
         engine.resume()
     assert engine.state == "idle"
     assert stops[0]["exit_status"] == "abort" and stops[0]["reason"] == "for a test"
+
+
+def test_benchmark_of_safety_fails_where_harm_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the restoring of settings, then with it."""
+    monkeypatch.setattr(safety, "_QUICK", 40)
+    with monkeypatch.context() as patch:
+        patch.setattr(NanonisSTM, "restore", lambda *_: None)
+        assert main(["bench", "safety", "--quick"]) == 1
+    assert "NO" in capsys.readouterr().out
+    assert main(["bench", "safety", "--quick"]) == 0
