@@ -88,7 +88,9 @@ def start(
         that is not loopback. ``gpsts limits`` prints a file to start from.
     mode : {"normal", "read_only", "dry_run"}
         "read_only" refuses everything that would change something; "dry_run" checks it, enters it
-        in the audit log, and does not send it.
+        in the audit log, and does not send it: plans are rehearsed, and no run is filed (see
+        `bluesky_gpsts.plans.rehearse`). What stops something or withdraws the tip is sent in every
+        mode; neither of the two withdraws it by itself.
     sample, seed, time_scale
         For the simulator: what it holds, its seed, wall-clock seconds per simulated second.
     catalog : str or Path, optional
@@ -152,7 +154,7 @@ def start(
         engine.preprocessors.append(guard(stm, watchdog))
         engine.md["versions"] = {**engine.md.get("versions", {}), **_versions()}
         if mode != "normal":
-            # Whoever reads the run must know that nothing of it was measured.
+            # Whoever reads the run must know that it could only look on.
             engine.md["mode"] = mode
         engine.md["sample"] = Path(sample).name if host is None else ""
         if host is None:

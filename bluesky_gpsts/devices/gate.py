@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,16 @@ from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.nanonis import Client
 from bluesky_gpsts.nanonis.commands import command, is_idempotent
 
-__all__ = ["Alarm", "Gate", "GatedClient", "Mode", "WriteRefused", "is_emergency", "known_mode"]
+__all__ = [
+    "Alarm",
+    "DryRun",
+    "Gate",
+    "GatedClient",
+    "Mode",
+    "WriteRefused",
+    "is_emergency",
+    "known_mode",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +66,23 @@ _PULSE_ABSOLUTE = 2
 
 class WriteRefused(LimitError):
     """A command that changes something was not sent."""
+
+
+class DryRun(RuntimeError):
+    """A measurement that is allowed, and that a dry run does not make.
+
+    Parameters
+    ----------
+    what : str
+        What would be measured.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} is allowed and was not taken: a dry run measures nothing. To check a whole "
+            "plan, run it: RE(plan) tells what it would do, and files no run"
+        )
 
 
 class Alarm(RuntimeError):
@@ -100,6 +126,7 @@ class Gate:
         What the instrument may be told to do.
     mode : {"normal", "read_only", "dry_run"}
         "read_only" refuses every write; "dry_run" checks and records it, and does not send it.
+        What stops something or withdraws the tip is sent in every mode.
     audit : str or Path, optional
         File to which a JSON line is added for each write.
     clock : callable
@@ -126,6 +153,7 @@ class Gate:
         self._conditioned: deque[float] = deque()
         self._conditioning = self._shaping = 0
         self._flying = 0
+        self._planning = 0
         self._state = threading.Condition()
         self._file_lock = threading.Lock()
 
@@ -149,6 +177,39 @@ class Gate:
         """Wait until no write is under way; False if one still is after `seconds`."""
         with self._state:
             return self._state.wait_for(lambda: self._flying == 0, seconds)
+
+    # ------------------------------------------------------------ dry runs
+
+    @contextmanager
+    def planning(self) -> Generator[None, None, None]:
+        """Let what a dry run writes count as written until the outermost such context ends.
+
+        Afterwards all readings are the controller's again. Without a dry run nothing is different.
+        """
+        with self._state:
+            first = not self._planning
+            self._planning += 1
+            counted = self._conditioned.copy()
+        try:
+            yield
+        finally:
+            with self._state:
+                self._planning -= 1
+                if first and self.mode == "dry_run":
+                    self.planned.clear()
+                    self.kept.clear()
+                    # What was not sent has treated no tip.
+                    self._conditioned = counted
+
+    @contextmanager
+    def rehearsing(self) -> Generator[None, None, None]:
+        """Make it a dry run for a while, in which what is written counts as written."""
+        before = self.mode
+        with ExitStack() as stack:
+            stack.callback(setattr, self, "mode", before)
+            self.mode = "dry_run"
+            stack.enter_context(self.planning())
+            yield
 
     # ------------------------------------------------------------ conditioning
 
@@ -378,8 +439,8 @@ class GatedClient(Client):
 
     @property
     def planned(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-        """Settings as a dry run would have made them; empty otherwise."""
-        return self.gate.planned
+        """Settings as a dry run would have made them; empty otherwise, and forgotten at once."""
+        return self.gate.planned if self.gate._planning else {}
 
     def call(self, name: str, *values: Any, timeout: float | None = None) -> tuple[Any, ...]:
         """Send a command, if it may be sent; see `bluesky_gpsts.nanonis.Client.call`.

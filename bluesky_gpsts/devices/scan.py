@@ -8,6 +8,7 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation, poll_until
+from bluesky_gpsts.devices.gate import DryRun
 from bluesky_gpsts.devices.limits import LimitError
 from bluesky_gpsts.devices.settings import SETTINGS, try_to_read
 from bluesky_gpsts.devices.signals import ArraySignal, SettingSignal, limits_of, link_of
@@ -147,23 +148,23 @@ class Scan(Device):
             If the frame is out of reach, or the tip would be too fast; nothing was started then.
         TipWithdrawn
             If the safe tip has withdrawn the tip.
+        DryRun
+            If it is allowed, in a dry run.
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
         self.root.require_unchanged()
         self.root.z_controller.require_followed("an image")
+        client = link_of(self).main
+        client.call("Scan.Action", 0, 1)
+        if client.dry:
+            raise DryRun(f"an image of {seconds:.3g} s")
         image = Operation("the image")
         self._image = image
-        link_of(self).main.call("Scan.Action", 0, 1)
         return image.run(self, lambda: self._fetch(image, 1.5 * seconds + 20.0))
 
     def _fetch(self, image: Operation, seconds: float) -> None:
         link = link_of(self)
-        if link.main.dry:
-            _, pixels, lines = SETTINGS["buffer"].read(link.main)
-            for signal in (self.forward, self.backward):
-                signal.put(np.zeros((lines, pixels)))
-            return
         height = link.signal(*HEIGHT)
         poll_until(lambda: not link.main.call("Scan.StatusGet")[0], seconds, image)
         image.check()

@@ -182,7 +182,8 @@ class SettingSignal(Quantity):
             If the instrument does not allow the value; nothing was written then.
         """
         number = self._number(value)
-        with link_of(self).writing:
+        link = link_of(self)
+        with link.writing, link.gate.planning():
             self._write(number)
 
     def _write(self, number: float) -> None:
@@ -203,7 +204,9 @@ class SettingSignal(Quantity):
             self._check(limits_of(self), values[self.index])
 
     def _confirm(self, number: float) -> None:
-        """Read back what was written, and tell the subscribers."""
+        """Read back what was written, and tell the subscribers; a dry run has written nothing."""
+        if link_of(self).main.dry:
+            return
         effective = self.group.read(link_of(self).main)[self.index]
         # The controller keeps 32 bits, and rounds some settings to what it can do.
         if not np.isclose(effective, number, rtol=1e-5, atol=0):

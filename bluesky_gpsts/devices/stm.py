@@ -91,7 +91,7 @@ class NanonisSTM(Device):
         file. Only a loopback host, that is a simulator, has defaults.
     mode : {"normal", "read_only", "dry_run"}
         "read_only" refuses everything that would change something; "dry_run" checks and records
-        it, and does not send it.
+        it, and does not send it. Readings are the controller's in every mode.
     audit : str or Path, optional
         File to which a JSON line is added for every write: time, who, command, old and new value.
 
@@ -167,8 +167,10 @@ class NanonisSTM(Device):
         if self.gate.mode != "read_only":
             # A change that an earlier plan began may still be under way.
             with self.link.writing:
-                self._snapshot = read_settings(self.link.main)
-                self.gate.expect(dict(self._snapshot))
+                if self.gate.mode == "normal":
+                    # What writes nothing has nothing to put back.
+                    self._snapshot = read_settings(self.link.main)
+                    self.gate.expect(dict(self._snapshot))
                 self.spectroscopy.prepare()
                 self.scan.prepare()
         return staged

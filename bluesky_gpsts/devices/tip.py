@@ -16,6 +16,7 @@ from bluesky_gpsts.devices.signals import Quantity, ReadOnly, SettingSignal, lim
 __all__ = ["TipAxis", "TipPosition"]
 
 _ARRIVED = 5e-12
+_PLACE = ("FolMe.XYPosGet",)
 
 
 class TipAxis(Quantity):
@@ -89,9 +90,15 @@ class TipPosition(Device):
 
     def where(self) -> tuple[float, float]:
         """Position (x, y) of the tip now, sample coordinates (m)."""
-        x, y = link_of(self).main.call("FolMe.XYPosGet", 1)
+        x, y = self._here()
         dx, dy = self._offset()
-        return float(x) - dx, float(y) - dy
+        return x - dx, y - dy
+
+    def _here(self) -> tuple[float, float]:
+        """Position of the tip now, piezo coordinates (m); in a rehearsal where it would be."""
+        client = link_of(self).main
+        x, y = client.planned.get(_PLACE) or client.call("FolMe.XYPosGet", 1)
+        return float(x), float(y)
 
     def target(self) -> tuple[float, float]:
         """Where the tip is on its way to, or is (m)."""
@@ -141,11 +148,13 @@ class TipPosition(Device):
         goal = np.array([x + dx, y + dy])
         speed, _ = SETTINGS["tip_speed"].read(link.main)
         limits.check("a tip speed", speed, "m/s", 1e-12, limits.speed)
-        here = np.array(link.main.call("FolMe.XYPosGet", 1))
+        here = np.array(self._here())
         distance = float(np.hypot(*(goal - here)))
         # Without the custom speed the scan's own speed would apply, whatever it is.
         SETTINGS["tip_speed"].write(link.main, [speed, 1])
         link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
+        if link.main.dry:
+            link.main.planned[_PLACE] = (float(goal[0]), float(goal[1]))
         move = Operation(f"the move of the tip by {distance * 1e9:.3g} nm")
         self._target, self._move = (x, y), move
 
