@@ -21,6 +21,7 @@ __all__ = [
     "require_pair",
     "require_positive",
     "require_seed",
+    "require_within",
 ]
 
 T = TypeVar("T")
@@ -76,6 +77,14 @@ def require_positive(what: str, value: Any, unit: str, or_zero: bool = False) ->
     if not (number > 0 or (or_zero and number == 0)):
         least = "0 or above" if or_zero else "above 0"
         raise ValueError(f"{what} must be {least}, in {unit}, not {value!r}")
+    return number
+
+
+def require_within(what: str, value: Any, unit: str, low: float, high: float) -> float:
+    """Return a number from `low` to `high`, or raise ValueError."""
+    number = _number(value)
+    if not low <= number <= high:
+        raise ValueError(f"{what} must lie in {low:g} to {high:g} {unit}, not {value!r}")
     return number
 
 

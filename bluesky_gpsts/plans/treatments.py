@@ -58,10 +58,16 @@ def ladder(
     Raises
     ------
     ValueError
-        If the method is unknown.
+        If the method is unknown, or a treatment would not go from mild to strong.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if not 0.0 < depths[0] <= depths[1]:
+        raise ValueError(f"depths must be above 0 and go from mild to strong, in m, not {depths!r}")
+    if not (abs(pulses[0]) <= abs(pulses[1]) and pulses[0] * pulses[1] > 0.0):
+        raise ValueError(
+            f"pulses must be of one sign, not 0, and go from mild to strong, in V, not {pulses!r}"
+        )
     indentations = [Treatment(depth=float(value)) for value in np.linspace(*depths, _STEPS)]
     shots = [Treatment(bias=float(value)) for value in np.linspace(*pulses, _STEPS)]
     if method == "indentation":
