@@ -39,7 +39,7 @@ from bluesky_gpsts.plans.stubs import in_run, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
 from bluesky_gpsts.plans.tiprecords import ReturnRecord, TipRecord
 from bluesky_gpsts.plans.treatments import Treatment, ladder, look_at_imprint, treat
-from bluesky_gpsts.plans.verdict import TipVerdict, alike
+from bluesky_gpsts.plans.verdict import TipVerdict, alike, same_echo
 
 __all__ = ["Conditioned", "condition_tip"]
 
@@ -278,7 +278,7 @@ def _attempts(
     if not places:
         why = "no flat place far enough from what is of interest is in view"
         return verdict, 0, why
-    step = 0
+    step, found = 0, [verdict]
     for number, place in enumerate(places, 1):
         limit = stm.instrument_limits.conditioning_per_hour
         if stm.gate.conditioned >= limit:
@@ -290,7 +290,8 @@ def _attempts(
         yield from bps.mv(record.x, place[0], record.y, place[1])
         last = verdict
         verdict = yield from inspect_tip(stm, how, record)
-        if verdict.passed:
+        found.append(verdict)
+        if verdict.passed or same_echo(verdict, found[:-1], how.criteria):
             verdict = yield from look_at_imprint(stm, how, record, place, verdict)
         if verdict.passed:
             why = f"the tip is fit after {treatment.text}, attempt {number}"

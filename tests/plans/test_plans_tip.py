@@ -16,10 +16,11 @@ from device_bench import Bench
 
 from bluesky_gpsts.devices.electronics import TipWithdrawn
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError
+from bluesky_gpsts.images import echo
 from bluesky_gpsts.physics import Tip, sharp
 from bluesky_gpsts.plans import TipVerdict, check_tip, condition_tip
 from bluesky_gpsts.plans.treatments import ladder
-from bluesky_gpsts.plans.verdict import alike
+from bluesky_gpsts.plans.verdict import TipCriteria, alike, same_echo
 from bluesky_gpsts.simulator import Sample, open_sample
 
 ALLOWED = replace(
@@ -151,7 +152,7 @@ def test_conditioning_until_the_tip_is_fit(
         "an indentation by 1.10 nm",
         "an indentation by 1.10 nm",
     ]
-    assert truth.crashes == truth.indentations == count
+    assert truth.indentations == count and truth.crashes == 0
     assert stm.gate.conditioned == count
     half = stm.scan.frame().width / 2
     for x, y in touched:
@@ -186,6 +187,26 @@ def test_an_imprint_tells_of_a_second_apex_that_no_step_shows(
     reasons = [event["data"]["tip_reasons"] for event in documents.events("tip")]
     assert any("its imprint appears again 1." in reason for reason in reasons)
     assert len(documents.events("imprint")) == result.attempts
+
+
+def test_adsorbates_side_by_side_are_no_double_tip(
+    gold: Bench, engine: RunEngine, documents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays where it is while the tip changes is the surface's; the imprint confirms it."""
+    import bluesky_gpsts.plans.verdict as verdict
+    from bluesky_gpsts.images import Echo
+
+    pair = Echo(0.4, 2e-9, 1e-9, 2)
+    monkeypatch.setattr(verdict, "echo", lambda image, pixel: pair)
+    gold.simulator.change_tip(BLUNT)
+    always_good(monkeypatch, [UNSTABLE, sharp(), sharp()])
+    result = run(engine, condition_tip(gold.stm, attempts=4))
+    assert result.passed and result.attempts == 2
+    told = [event["data"] for event in documents.events("tip")]
+    assert [d["tip_passed"] for d in told] == [0, 0, 0, 1]
+    assert "adsorbates appear again 2.2 nm away" in told[2]["tip_reasons"]
+    assert told[3]["tip_reasons"] == ""
+    assert len(documents.events("imprint")) == 1
 
 
 def verdict_echo_of_nothing() -> Any:
@@ -360,3 +381,53 @@ def test_which_verdicts_are_alike() -> None:
     assert alike(one, replace(one, onset=-0.485, edge=0.43e-9, echo=0.1))
     for change in ({"edge": 0.5e-9}, {"noise": 0.02}, {"onset": -0.44}, {"roughness": 0.3}):
         assert not alike(one, replace(one, **change))
+
+
+def test_which_echo_is_the_surfaces() -> None:
+    numbers = dict.fromkeys(
+        ("onset", "onset_error", "onset_width", "height", "height_error", "roughness"), 0.01
+    )
+    double = TipVerdict(
+        False,
+        ("the tip is double: adsorbates appear again 2.0 nm away (echo 0.40)",),
+        **numbers,
+        noise=0.01,
+        edge=0.2e-9,
+        second=0.0,
+        echo=0.4,
+        adsorbates=2,
+        spectra=5,
+        label="",
+        novelty=math.nan,
+        echo_dx=2e-9,
+        echo_dy=0.1e-9,
+    )
+    criteria, noisy = TipCriteria(), replace(double, noise=0.2)
+    assert same_echo(double, [noisy], criteria)
+    assert same_echo(double, [replace(noisy, echo_dx=-2e-9, echo_dy=-0.1e-9)], criteria)
+    assert not same_echo(double, [], criteria)
+    assert not same_echo(double, [double], criteria), "the same tip"
+    assert not same_echo(double, [replace(noisy, echo_dx=1.5e-9)], criteria), "elsewhere"
+    assert not same_echo(double, [replace(noisy, echo=0.1)], criteria), "not there"
+    assert not same_echo(replace(double, reasons=("a", "b")), [noisy], criteria)
+    assert not same_echo(replace(double, second=0.2), [replace(noisy, second=0.2)], criteria)
+
+
+@pytest.mark.parametrize("place", [(-6e-9, -6e-9), (6e-9, 0.0)])
+def test_a_heap_that_is_wide_is_one_heap(place: tuple[float, float]) -> None:
+    """The herringbone and the noise give its top two maxima; two ends of a tip are farther apart."""
+    line = ((np.arange(96) + 0.5) / 96 - 0.5) * 10e-9
+    x, y = (part.ravel() for part in np.meshgrid(place[0] + line, place[1] - line))
+    noise = 2e-12 * np.random.default_rng(0).standard_normal((96, 96))
+    pixel = (10e-9 / 96, 10e-9 / 96)
+
+    def image(tip: Tip) -> Any:
+        sample = open_sample("au111", 0).under(tip).marked(*place, 90e-12, 0.8e-9)
+        return sample.junction.topography(x, y, 1.0, 30e-12).reshape(96, 96) + noise
+
+    assert echo(image(sharp()), pixel).strength > 0.15
+    assert echo(image(sharp()), pixel, 0.8e-9).strength < 0.05
+    double = image(Tip(apexes=((0.0, 0.0, 1.0), (1.8e-9, 0.5e-9, 0.7))))
+    assert echo(double, pixel, 0.8e-9).strength > 0.3
+    with pytest.raises(ValueError, match="nearest is 5e-09 m"):
+        echo(double, pixel, 5e-9)
