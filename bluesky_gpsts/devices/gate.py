@@ -23,14 +23,11 @@ import numpy as np
 
 from bluesky_gpsts.devices.limits import LimitError, Limits
 from bluesky_gpsts.devices.settings import SETTINGS
-from bluesky_gpsts.nanonis import Client
-from bluesky_gpsts.nanonis.commands import command, is_idempotent
 
 __all__ = [
     "Alarm",
     "DryRun",
     "Gate",
-    "GatedClient",
     "Mode",
     "WriteRefused",
     "is_emergency",
@@ -41,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 Mode = Literal["normal", "read_only", "dry_run"]
 
-_READING = ("Scan.FrameDataGrab",)
 _CONDITIONING = ("Bias.Pulse", "TipShaper.Start")
 # Calibrations, the safe tip's own settings, loading settings and quitting are not among them.
 _WRITING = frozenset(
@@ -415,45 +411,3 @@ class Gate:
         with self._file_lock, self.audit.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
-
-
-class GatedClient(Client):
-    """A connection whose writes go through a gate.
-
-    Parameters
-    ----------
-    gate : Gate
-        Shared by all connections of a microscope.
-    *args, **kwargs
-        As for `bluesky_gpsts.nanonis.Client`.
-    """
-
-    def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.gate = gate
-
-    @property
-    def dry(self) -> bool:
-        """Whether writes are not sent."""
-        return self.gate.mode == "dry_run"
-
-    @property
-    def planned(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-        """Settings as a dry run would have made them; empty otherwise, and forgotten at once."""
-        return self.gate.planned if self.gate._planning else {}
-
-    def call(self, name: str, *values: Any, timeout: float | None = None) -> tuple[Any, ...]:
-        """Send a command, if it may be sent; see `bluesky_gpsts.nanonis.Client.call`.
-
-        Raises
-        ------
-        Alarm, LimitError
-            If it may not; nothing was sent then.
-        """
-        if is_idempotent(name) or name in _READING:
-            reply = super().call(name, *values, timeout=timeout)
-            self.gate.remember(name, values, reply)
-            return reply
-        command(name, self.release)
-        with self.gate.writing(name, values) as send:
-            return super().call(name, *values, timeout=timeout) if send else ()

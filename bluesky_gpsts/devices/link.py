@@ -4,7 +4,8 @@ import operator
 import threading
 from typing import Any
 
-from bluesky_gpsts.devices.gate import Gate, GatedClient
+from bluesky_gpsts.devices.gate import Gate
+from bluesky_gpsts.devices.gatedclient import GatedClient
 from bluesky_gpsts.nanonis import ConnectFailed, NanonisError
 
 __all__ = ["Link", "known_ports"]
