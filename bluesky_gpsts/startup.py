@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
@@ -48,12 +47,7 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -64,7 +58,7 @@ class Session:
 def start(
     *,
     host: str | None = None,
-    ports: tuple[int, ...] = (6501, 6502, 6503, 6504),
+    ports: "tuple[int, ...] | str" = (6501, 6502, 6503, 6504),
     limits: "Limits | str | Path | None" = None,
     mode: "Mode" = "normal",
     sample: str = "ws2",
@@ -82,13 +76,15 @@ def start(
     host : str, optional
         Computer of the controller; None starts a simulator in a process of its own.
     ports : tuple of int
-        Ports of the controller.
+        Ports of the controller; text has them between commas.
     limits : Limits, str or Path, optional
         What the instrument may be told to do, or the TOML file that says so; required for a host
         that is not loopback. ``gpsts limits`` prints a file to start from.
     mode : {"normal", "read_only", "dry_run"}
         "read_only" refuses everything that would change something; "dry_run" checks it, enters it
-        in the audit log, and does not send it.
+        in the audit log, and does not send it: plans are rehearsed, and no run is filed (see
+        `bluesky_gpsts.plans.rehearse`). What stops something or withdraws the tip is sent in every
+        mode; neither of the two withdraws it by itself.
     sample, seed, time_scale
         For the simulator: what it holds, its seed, wall-clock seconds per simulated second.
     catalog : str or Path, optional
@@ -105,16 +101,29 @@ def start(
     NanonisError, CatalogError, ValueError, OSError
         With one sentence that says what was wrong; nothing keeps running then.
     """
-    from bluesky import RunEngine
-
     from bluesky_gpsts.catalog import open_catalog
     from bluesky_gpsts.devices import Limits, NanonisSTM, Watchdog
+    from bluesky_gpsts.devices.gate import known_mode
+    from bluesky_gpsts.devices.link import known_ports
     from bluesky_gpsts.devices.stm import limits_for
+    from bluesky_gpsts.plans.checks import require_positive, require_seed
+    from bluesky_gpsts.plans.engine import SessionEngine
     from bluesky_gpsts.plans.safety import abort_on_alarm, guard
 
     # Before anything is started.
+    if host is not None and not (isinstance(host, str) and host.strip()):
+        raise ValueError(
+            f"host must be a name or an address, or None for a simulator, not {host!r}"
+        )
+    mode, ports = known_mode(mode), known_ports(ports)
     known = Limits.load(limits) if isinstance(limits, str | Path) else limits
     known = limits_for(host or "127.0.0.1", known)
+    if host is None:
+        seed = require_seed(seed)
+        time_scale = require_positive("time_scale", time_scale, "s per simulated s", or_zero=True)
+        from bluesky_gpsts.simulator.samples import recorded_grid
+
+        recorded_grid(sample)
     with ExitStack() as started:
         tell("Starting the catalog")
         opened = started.enter_context(open_catalog(catalog))
@@ -134,12 +143,12 @@ def start(
         started.callback(stm.disconnect)
         if host is None and limits is None:
             _allow_own_junction(stm)
-        engine = RunEngine()
+        engine = SessionEngine(stm.gate)
         watchdog = started.enter_context(Watchdog(stm, abort_on_alarm(engine)))
         engine.preprocessors.append(guard(stm, watchdog))
         engine.md["versions"] = {**engine.md.get("versions", {}), **_versions()}
         if mode != "normal":
-            # Whoever reads the run must know that nothing of it was measured.
+            # Whoever reads the run must know that it could only look on.
             engine.md["mode"] = mode
         engine.md["sample"] = Path(sample).name if host is None else ""
         if host is None:
@@ -200,7 +209,7 @@ def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
         host=environment.get("GPSTS_HOST"),
         limits=environment.get("GPSTS_LIMITS"),
         mode=cast("Mode", environment.get("GPSTS_MODE", "normal")),
-        ports=tuple(int(port) for port in ports.split(",")),
+        ports=ports,
         sample=environment.get("GPSTS_SAMPLE", "ws2"),
         seed=int(environment.get("GPSTS_SEED", "0")),
         time_scale=float(environment.get("GPSTS_TIME_SCALE", str(FAST))),

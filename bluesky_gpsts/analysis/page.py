@@ -14,6 +14,7 @@ import numpy as np
 
 from .curves import cycle_parts
 from .record import RunRecord
+from .tip_record import TipRun
 from .units import NM, bias_scale, duration, quantity, time_scale
 
 
@@ -56,21 +57,70 @@ def page(record: RunRecord, pictures: Iterable[Picture], made: datetime, version
     str
         HTML that loads nothing from elsewhere and runs no script.
     """
+    sample = str(record.start.get("sample") or "unnamed sample")
+    return _sheet(
+        record,
+        f"Tunnelling spectroscopy of {sample}",
+        _tiles(record),
+        record.remarks,
+        pictures,
+        _summary(record),
+        _settings(record),
+        made,
+        version,
+    )
+
+
+def tip_page(run: TipRun, pictures: Iterable[Picture], made: datetime, version: str) -> str:
+    """Write the page of a run that checked the tip; as `page`."""
+    passed = bool(run.verdicts["tip_passed"][-1] > 0)
+    attempts = int(max(run.verdicts["tip_attempt"]))
+    rows = {
+        "Run": str(run.start["uid"]),
+        "Plan": str(run.start["plan_name"]),
+        "Ended": str(run.stop.get("reason") or "not recorded"),
+    }
+    texts = zip(run.verdicts["tip_attempt"], run.verdicts["tip_reasons"], strict=True)
+    for number, (attempt, reasons) in enumerate(texts, 1):
+        when = "as found" if not attempt else f"after attempt {int(attempt)}"
+        rows[f"Verdict {number}, {when}"] = str(reasons) or "fit"
+    return _sheet(
+        run,
+        "The tip",
+        _tile_row([("verdict", "fit" if passed else "not fit"), ("attempts", str(attempts))]),
+        (),
+        pictures,
+        rows,
+        "",
+        made,
+        version,
+    )
+
+
+def _sheet(
+    record: RunRecord | TipRun,
+    heading: str,
+    tiles: str,
+    remarks: tuple[str, ...],
+    pictures: Iterable[Picture],
+    summary: Mapping[str, str],
+    settings: str,
+    made: datetime,
+    version: str,
+) -> str:
     template = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
     start = record.start
-    sample = str(start.get("sample") or "unnamed sample")
-    heading = f"Tunnelling spectroscopy of {sample}"
     return Template(template).substitute(
         title=escape(f"{heading} - run {str(start['uid'])[:8]}"),
         heading=escape(heading),
         subtitle=_subtitle(record),
-        tiles=_tiles(record),
-        remarks=_remarks(record.remarks),
+        tiles=tiles,
+        remarks=_remarks(remarks),
         figures="\n".join(_figure(n, p) for n, p in enumerate(pictures, 1))
         or "<p>There is nothing to show: the run ended before its first spectrum.</p>",
-        summary=_table(_summary(record)),
+        summary=_table(summary),
         arguments=_table(_plain(start.get("plan_args"))) or "<p>The run recorded none.</p>",
-        settings=_settings(record) or "<p>The run recorded none.</p>",
+        settings=settings or "<p>The run recorded none.</p>",
         versions=_table(_plain(start.get("versions"))) or "<p>The run recorded none.</p>",
         footer=escape(f"Made by bluesky-gpsts {version} on {made:%Y-%m-%d %H:%M %Z}".strip() + "."),
     )
@@ -80,7 +130,7 @@ def _when(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds).astimezone()
 
 
-def _subtitle(record: RunRecord) -> str:
+def _subtitle(record: RunRecord | TipRun) -> str:
     start = _when(float(record.start["time"]))
     status = record.stop.get("exit_status", "unfinished")
     words = {
@@ -116,6 +166,10 @@ def _tiles(record: RunRecord) -> str:
         middle = float(np.nanmedian(parts["deciding"] + parts["rest"]))
         text = time_scale(middle).show(middle)
         tiles.append(("per spectrum, instrument aside (median)", text))
+    return _tile_row(tiles)
+
+
+def _tile_row(tiles: Iterable[tuple[str, str]]) -> str:
     cells = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
         for what, value in tiles

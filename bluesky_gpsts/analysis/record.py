@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bluesky_gpsts.catalog import CatalogError, final_model, structure_images
+from bluesky_gpsts.catalog import CatalogError, final_model, stream, structure_images
 from bluesky_gpsts.catalog import decisions as read_decisions
 from bluesky_gpsts.catalog import flags as read_flags
 from bluesky_gpsts.catalog import spectra as read_spectra
@@ -80,6 +80,11 @@ class RunRecord:
     drift, drift_images : dict of ndarray
         Columns of all drift checks in order of time, images left out, and of the stream ``drift``
         as it is; empty if the drift was not checked.
+    references : dict of ndarray
+        Columns of the spectra that were repeated to see whether the tip is as it was; empty if
+        none was.
+    flagged : tuple of int
+        Numbers of the spectra that the run took back.
     """
 
     start: dict[str, Any]
@@ -93,6 +98,8 @@ class RunRecord:
     remarks: tuple[str, ...] = ()
     drift: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     drift_images: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    references: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    flagged: tuple[int, ...] = ()
 
     @property
     def n_spectra(self) -> int:
@@ -144,6 +151,25 @@ def require_uid(uid: Any) -> None:
         raise AnalysisError(f"The uid of a run is text, not {uid!r}; list the runs for theirs.")
 
 
+def find_run(catalog: Any, uid: str) -> Any:
+    """Return a run; a `Catalog` also takes the first characters of its uid.
+
+    Raises
+    ------
+    AnalysisError
+        There is no such run, or its uid is no text.
+    """
+    require_uid(uid)
+    try:
+        return catalog[uid]
+    except KeyError as error:
+        why = error.args[0] if error.args and " " in str(error.args[0]) else f"no run {uid!r}"
+        raise AnalysisError(
+            f"The catalog cannot show the run: {why.rstrip('.')}. List the runs of the catalog for "
+            "their uids."
+        ) from error
+
+
 def read_record(catalog: Any, uid: str) -> RunRecord:
     """Read a run of the plan gp_sts, its survey and its truth.
 
@@ -165,15 +191,7 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
     CatalogError
         The run cannot be read.
     """
-    require_uid(uid)
-    try:
-        run = catalog[uid]
-    except KeyError as error:
-        why = error.args[0] if error.args and " " in str(error.args[0]) else f"no run {uid!r}"
-        raise AnalysisError(
-            f"The catalog cannot show the run: {why.rstrip('.')}. List the runs of the catalog for "
-            "their uids."
-        ) from error
+    run = find_run(catalog, uid)
     start, stop = dict(run.metadata["start"]), dict(run.metadata.get("stop") or {})
     spectra, decisions = read_spectra(run), read_decisions(run)
     flags = read_flags(run)
@@ -215,12 +233,12 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         _settings(run),
         tuple(remarks),
         *_drift(run),
+        stream(run, "reference")[0],
+        tuple(sorted(number for numbers in flags.reasons.values() for number in numbers)),
     )
 
 
 def _settings(run: Any) -> tuple[InstrumentSetting, ...]:
-    from bluesky_gpsts.catalog import stream
-
     columns, units = stream(run, "baseline")
     return tuple(
         InstrumentSetting(key, units.get(key, ""), tuple(_plain(v) for v in values.tolist()))
@@ -243,8 +261,6 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _drift(run: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-    from bluesky_gpsts.catalog import stream
-
     images, _ = stream(run, "drift")
     larger, _ = stream(run, "drift_larger")
     if not images:

@@ -1,7 +1,7 @@
 """The report of a run: one HTML page with its figures, from the catalog alone."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +14,12 @@ from bluesky_gpsts import __version__
 from . import curves, figures
 from .drift_figure import drift_figure
 from .errors import AnalysisError
-from .page import Picture, page
-from .record import RunRecord, read_record
+from .page import Picture, page, tip_page
+from .record import RunRecord, find_run, read_record
 from .style import png
+from .tip_figures import reference_figure, tip_figure, verdict_figure
+from .tip_record import PLANS as TIP_PLANS
+from .tip_record import read_tip_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +35,7 @@ def write_report(
     folder: str | Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the report of a run of the plan gp_sts.
+    """Write the report of a run of the plan gp_sts, or of one that checked the tip.
 
     Parameters
     ----------
@@ -54,17 +57,30 @@ def write_report(
     Raises
     ------
     AnalysisError
-        There is no such run, it is not one of gp_sts, or the folder cannot be written; then no
+        There is no such run, it is of another plan, or the folder cannot be written; then no
         report is left half-written.
     CatalogError
         The run cannot be read.
     """
     target = Path(folder)
     _check_writable(target)
+    run = find_run(catalog, uid)
+    if run.metadata["start"].get("plan_name") in TIP_PLANS:
+        return _write(target, read_tip_run(run), _TIP_CONTENTS, tip_page, progress)
     record, named = _with_classes(read_record(catalog, uid))
-    plan = [*_contents(record), *named]
+    return _write(target, record, [*_contents(record), *named], page, progress)
+
+
+def _write(
+    target: Path,
+    record: Any,
+    plan: Sequence[tuple[str, str, str, Callable[[Any], "Figure"]]],
+    write: Callable[[Any, list[Picture], datetime, str], str],
+    progress: Callable[[int, int], None] | None,
+) -> Path:
+    """Draw the figures, and write them and the page."""
     total = len(plan) + 1
-    pictures = []
+    pictures: list[Picture] = []
     for name, title, caption, draw in plan:
         pictures.append(Picture(name, title, caption, png(draw(record))))
         if progress is not None:
@@ -72,11 +88,28 @@ def write_report(
     made = datetime.now().astimezone()
     files = {f"{picture.name}.png": picture.png for picture in pictures}
     # The page goes last: where it is, its figures are.
-    files[FILE] = page(record, pictures, made, __version__).encode("utf-8")
+    files[FILE] = write(record, pictures, made, __version__).encode("utf-8")
     _write_all(target, files)
     if progress is not None:
         progress(total, total)
     return target / FILE
+
+
+_TIP_CONTENTS = [
+    (
+        "verdicts",
+        "What each check found",
+        "Each number relative to what a tip passes with (dashed: no more than that; the height of "
+        "the surface state, which has a lower and an upper one, is left out). Green: it passed.",
+        verdict_figure,
+    ),
+    (
+        "tip",
+        "What the verdicts go by",
+        "Image and mean of the spectra of the first check and of the last one.",
+        tip_figure,
+    ),
+]
 
 
 def _with_classes(record: RunRecord) -> tuple[RunRecord, list[tuple[str, str, str, Draw]]]:
@@ -144,6 +177,18 @@ def _contents(record: RunRecord) -> list[tuple[str, str, str, Draw]]:
                 "let it be expected; dotted lines are checks that failed. Right: the first image "
                 "and the last.",
                 drift_figure,
+            )
+        )
+    if record.references:
+        contents.append(
+            (
+                "tip",
+                "Whether the tip stayed as it was",
+                "One spectrum of the run and its repetitions, shifted for sight, each marked with "
+                "the number of spectra before it; red where it told of another tip. Right: by how "
+                "much they differed from the one before, against the threshold; shaded are the "
+                "spectra that the run took back.",
+                reference_figure,
             )
         )
     if record.n_spectra:

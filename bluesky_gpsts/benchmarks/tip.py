@@ -127,7 +127,7 @@ def _condition_rows(seeds: range, bar: Any) -> list[Row]:
             if result.passed:
                 fit.append(not truth.tip_faults)
                 attempts.append(result.attempts)
-            crashes.append(truth.crashes - truth.indentations)
+            crashes.append(truth.crashes)
             minutes.append(simulator.controller.clock.now() / 60.0)
         bar.update()
     n, case, share = len(seeds), "condition, bad tip", float(np.mean(passed))

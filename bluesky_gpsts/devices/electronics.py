@@ -1,5 +1,6 @@
 """Bias, current, z-controller, lock-in, piezo and safe tip."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation, poll_until
-from bluesky_gpsts.devices.limits import LimitError
+from bluesky_gpsts.devices.limits import LimitError, require_numbers
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
     ReadOnly,
@@ -23,6 +24,8 @@ __all__ = ["Bias", "Current", "LockIn", "Piezo", "SafeTip", "TipWithdrawn", "ZCo
 
 _FEEDBACK_TIME = 10.0
 _LIFT = 1e-9
+_FACTOR, _REST = 2.0, 0.02
+"""Largest step of a setpoint, and seconds for the feedback to follow."""
 _AT_THE_TOP = 1e-9
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
 
@@ -43,12 +46,17 @@ class Bias(SettingSignal):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="bias", units="V", precision=4, **kwargs)
 
+    def _refuse(self, values: list[Any]) -> None:
+        limits, client = limits_of(self), link_of(self).main
+        feedback = bool(SETTINGS["feedback"].read(client)[0])
+        limits.check_bias(values[0], feedback=feedback)
+        if feedback:
+            limits.check_junction(values[0], SETTINGS["setpoint"].read(client)[0])
+
     def _write(self, target: float) -> None:
         limits, client = limits_of(self), link_of(self).main
+        self._refuse([target])
         (feedback,) = SETTINGS["feedback"].read(client)
-        limits.check_bias(target, feedback=bool(feedback))
-        if feedback:
-            limits.check_junction(target, SETTINGS["setpoint"].read(client)[0])
         (start,) = self.group.read(client)
         if feedback and start * target < 0:
             z = self.root.z_controller
@@ -84,15 +92,25 @@ class Feedback(SettingSignal):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="feedback", whole=True, **kwargs)
 
-    def _write(self, number: float) -> None:
+    def _refuse(self, values: list[Any]) -> None:
+        (number,) = values
         if number not in (0, 1):
             raise LimitError(f"{self.name} is 1 (on) or 0 (off), not {number!r}")
+        if number:
+            self.parent.check_feedback_on()
+
+    def _write(self, number: float) -> None:
+        self._refuse([number])
         self.parent.switch_feedback(bool(number))
         self._confirm(number)
 
 
 class Setpoint(SettingSignal):
-    """Current that the feedback keeps (A)."""
+    """Current that the feedback keeps (A).
+
+    With the feedback on a change goes in steps of a factor of two at most, which move the tip by
+    some 30 pm each.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(group="setpoint", units="A", precision=15, **kwargs)
@@ -102,6 +120,26 @@ class Setpoint(SettingSignal):
         limits.check("a setpoint", values[0], "A", *limits.setpoint)
         if SETTINGS["feedback"].read(client)[0]:
             limits.check_junction(SETTINGS["bias"].read(client)[0], values[0])
+
+    def _write(self, target: float) -> None:
+        self._refuse([target])
+        self.ramp(target)
+        self._confirm(target)
+
+    def ramp(self, target: float) -> None:
+        """Go to a setpoint (A) that has been checked, in steps while the feedback is on."""
+        client = link_of(self).main
+        (start,), (feedback,) = self.group.read(client), SETTINGS["feedback"].read(client)
+        steps = 1
+        if feedback and start > 0.0:
+            steps = max(1, math.ceil(abs(math.log(target / start)) / math.log(_FACTOR) - 1e-6))
+        for step in range(1, steps + 1):
+            last = step == steps
+            self.group.write(
+                client, [target if last else start * (target / start) ** (step / steps)]
+            )
+            if not last:
+                time.sleep(_REST)
 
 
 class ZController(Device):
@@ -137,9 +175,7 @@ class ZController(Device):
         """
         client = link_of(self).main
         if on:
-            (bias,), limits = SETTINGS["bias"].read(client), limits_of(self)
-            limits.check_bias(bias, feedback=True)
-            limits.check_junction(bias, SETTINGS["setpoint"].read(client)[0])
+            self.check_feedback_on()
             self._require_no_event()
         SETTINGS["feedback"].write(client, [int(on)])
         poll_until(
@@ -147,6 +183,19 @@ class ZController(Device):
             _FEEDBACK_TIME,
             Operation(f"switching the feedback {'on' if on else 'off'}"),
         )
+
+    def check_feedback_on(self) -> None:
+        """Refuse to switch the feedback on at a bias and a setpoint that are not allowed with it.
+
+        Raises
+        ------
+        LimitError
+            If the bias is near zero, or the tip would come too near.
+        """
+        client, limits = link_of(self).main, limits_of(self)
+        (bias,) = SETTINGS["bias"].read(client)
+        limits.check_bias(bias, feedback=True)
+        limits.check_junction(bias, SETTINGS["setpoint"].read(client)[0])
 
     def _require_no_event(self) -> None:
         """Refuse to switch the feedback on after a safe-tip event, which would acknowledge it."""
@@ -276,7 +325,11 @@ class Piezo(Device):
         LimitError
             If it is faster than the instrument allows; nothing was written then.
         """
-        vx, vy, vz = (0.0, 0.0, 0.0) if velocity is None else (float(v) for v in velocity)
+        vx, vy, vz = (
+            (0.0, 0.0, 0.0)
+            if velocity is None
+            else require_numbers("a drift compensation", velocity, 3)
+        )
         limits = limits_of(self)
         for speed in (vx, vy, vz):
             limits.check("a drift compensation", speed, "m/s", -limits.drift, limits.drift)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +23,21 @@ import numpy as np
 
 from bluesky_gpsts.devices.limits import LimitError, Limits
 from bluesky_gpsts.devices.settings import SETTINGS
-from bluesky_gpsts.nanonis import Client
-from bluesky_gpsts.nanonis.commands import command, is_idempotent
 
-__all__ = ["Alarm", "Gate", "GatedClient", "Mode", "WriteRefused", "is_emergency"]
+__all__ = [
+    "Alarm",
+    "DryRun",
+    "Gate",
+    "Mode",
+    "WriteRefused",
+    "is_emergency",
+    "known_mode",
+]
 
 logger = logging.getLogger(__name__)
 
 Mode = Literal["normal", "read_only", "dry_run"]
 
-_READING = ("Scan.FrameDataGrab",)
 _CONDITIONING = ("Bias.Pulse", "TipShaper.Start")
 # Calibrations, the safe tip's own settings, loading settings and quitting are not among them.
 _WRITING = frozenset(
@@ -48,6 +53,7 @@ _WRITING = frozenset(
     }
 )
 _STOPPING = ("BiasSpectr.Stop", "FolMe.Stop", "ZCtrl.Withdraw")
+_SWEEPING = ("BiasSpectr.Start", "BiasSpectr.Stop", "ZCtrl.Withdraw", *_CONDITIONING)
 _WATCHED = ("bias", "setpoint", "feedback", "frame")
 """Settings, read and written in the same form, that tell when somebody else changes something."""
 _HOUR = 3600.0
@@ -58,8 +64,33 @@ class WriteRefused(LimitError):
     """A command that changes something was not sent."""
 
 
+class DryRun(RuntimeError):
+    """A measurement that is allowed, and that a dry run does not make.
+
+    Parameters
+    ----------
+    what : str
+        What would be measured.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} is allowed and was not taken: a dry run measures nothing. To check a whole "
+            "plan, run it: RE(plan) tells what it would do, and files no run"
+        )
+
+
 class Alarm(RuntimeError):
     """An alarm has withdrawn the tip; nothing is written until a person has looked at it."""
+
+
+def known_mode(mode: Any) -> Mode:
+    """Return a mode, or raise ValueError."""
+    if mode not in ("normal", "read_only", "dry_run"):
+        raise ValueError(f"mode must be 'normal', 'read_only' or 'dry_run', not {mode!r}")
+    known: Mode = mode
+    return known
 
 
 def is_emergency(name: str, values: Sequence[Any]) -> bool:
@@ -91,6 +122,7 @@ class Gate:
         What the instrument may be told to do.
     mode : {"normal", "read_only", "dry_run"}
         "read_only" refuses every write; "dry_run" checks and records it, and does not send it.
+        What stops something or withdraws the tip is sent in every mode.
     audit : str or Path, optional
         File to which a JSON line is added for each write.
     clock : callable
@@ -104,20 +136,20 @@ class Gate:
         audit: str | Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if mode not in ("normal", "read_only", "dry_run"):
-            raise ValueError(f"mode must be 'normal', 'read_only' or 'dry_run', not {mode!r}")
         self.limits = limits
-        self.mode: Mode = mode
+        self.mode: Mode = known_mode(mode)
         self.audit = None if audit is None else Path(audit)
         self.alarm, self.alarm_time = "", 0.0
         self.kept: dict[tuple[Any, ...], list[Any]] = {}
         self.expected: dict[str, list[Any]] = {}
+        self.unsure: set[str] = set()
         self.planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._clock = clock
         self._who = f"{_user()}@{socket.gethostname()} ({os.getpid()})"
         self._conditioned: deque[float] = deque()
         self._conditioning = self._shaping = 0
         self._flying = 0
+        self._planning = 0
         self._state = threading.Condition()
         self._file_lock = threading.Lock()
 
@@ -141,6 +173,39 @@ class Gate:
         """Wait until no write is under way; False if one still is after `seconds`."""
         with self._state:
             return self._state.wait_for(lambda: self._flying == 0, seconds)
+
+    # ------------------------------------------------------------ dry runs
+
+    @contextmanager
+    def planning(self) -> Generator[None, None, None]:
+        """Let what a dry run writes count as written until the outermost such context ends.
+
+        Afterwards all readings are the controller's again. Without a dry run nothing is different.
+        """
+        with self._state:
+            first = not self._planning
+            self._planning += 1
+            counted = self._conditioned.copy()
+        try:
+            yield
+        finally:
+            with self._state:
+                self._planning -= 1
+                if first and self.mode == "dry_run":
+                    self.planned.clear()
+                    self.kept.clear()
+                    # What was not sent has treated no tip.
+                    self._conditioned = counted
+
+    @contextmanager
+    def rehearsing(self) -> Generator[None, None, None]:
+        """Make it a dry run for a while, in which what is written counts as written."""
+        before = self.mode
+        with ExitStack() as stack:
+            stack.callback(setattr, self, "mode", before)
+            self.mode = "dry_run"
+            stack.enter_context(self.planning())
+            yield
 
     # ------------------------------------------------------------ conditioning
 
@@ -258,6 +323,7 @@ class Gate:
         try:
             yield send
         except Exception as error:
+            self._doubt(name)
             self.record("failed", command=name, error=f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -287,9 +353,12 @@ class Gate:
 
     def _remember_write(self, name: str, values: Sequence[Any]) -> None:
         key = self._read_by(name, values)
+        if name in _STOPPING:
+            self._doubt(name)
         for setting in self.expected:
             if SETTINGS[setting].set == name:
                 self.expected[setting] = _plain(values)
+                self.unsure.discard(setting)
         # Elsewhere Set counts differently from Get, so that only a reading tells.
         if name in ("Bias.Set", "ZCtrl.OnOffSet", "ZCtrl.SetpntSet"):
             self.kept[key] = _plain(values)
@@ -299,6 +368,34 @@ class Gate:
     def expect(self, settings: dict[str, Sequence[Any]]) -> None:
         """Keep settings that only this session may change from now on; none to end it."""
         self.expected = {name: _plain(settings[name]) for name in _WATCHED if name in settings}
+        self.unsure = set()
+
+    def _doubt(self, name: str) -> None:
+        """Note which settings a command that failed or broke something off may have changed."""
+        self.unsure |= {setting for setting in self.expected if SETTINGS[setting].set == name}
+        if name in _SWEEPING:
+            self.unsure |= {"bias", "feedback"} & set(self.expected)
+
+    def changed_by_others(self, read: Callable[[str], Sequence[Any]]) -> dict[str, str]:
+        """Settings that somebody else has changed since `expect`, each with a sentence.
+
+        What a command of this session that failed, or that broke a sweep off, may have changed is
+        not among them.
+
+        Parameters
+        ----------
+        read : callable
+            Reads a setting by name, in the form that it is written in.
+        """
+        found = {}
+        for name, expected in self.expected.items():
+            now = read(name)
+            if name not in self.unsure and not np.allclose(now, expected, rtol=1e-5, atol=1e-15):
+                was, new = (", ".join(f"{value:g}" for value in v) for v in (expected, now))
+                found[name] = (
+                    f"the {name} was {was} and is {new}: somebody has changed it at the controller"
+                )
+        return found
 
     def remember(self, name: str, arguments: Sequence[Any], values: Sequence[Any]) -> None:
         """Keep what was read, as the old value of a later write."""
@@ -314,45 +411,3 @@ class Gate:
         with self._file_lock, self.audit.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
-
-
-class GatedClient(Client):
-    """A connection whose writes go through a gate.
-
-    Parameters
-    ----------
-    gate : Gate
-        Shared by all connections of a microscope.
-    *args, **kwargs
-        As for `bluesky_gpsts.nanonis.Client`.
-    """
-
-    def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.gate = gate
-
-    @property
-    def dry(self) -> bool:
-        """Whether writes are not sent."""
-        return self.gate.mode == "dry_run"
-
-    @property
-    def planned(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-        """Settings as a dry run would have made them; empty otherwise."""
-        return self.gate.planned
-
-    def call(self, name: str, *values: Any, timeout: float | None = None) -> tuple[Any, ...]:
-        """Send a command, if it may be sent; see `bluesky_gpsts.nanonis.Client.call`.
-
-        Raises
-        ------
-        Alarm, LimitError
-            If it may not; nothing was sent then.
-        """
-        if is_idempotent(name) or name in _READING:
-            reply = super().call(name, *values, timeout=timeout)
-            self.gate.remember(name, values, reply)
-            return reply
-        command(name, self.release)
-        with self.gate.writing(name, values) as send:
-            return super().call(name, *values, timeout=timeout) if send else ()

@@ -1,14 +1,24 @@
 """What an instrument may be told to do. Values outside are refused, never clipped."""
 
 import math
-import tomllib
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
+from bluesky_gpsts.devices.limitfile import check_field, check_together, read_values, toml
 from bluesky_gpsts.nanonis.files import Frame
 
-__all__ = ["SIMULATOR_LIMITS", "LimitError", "Limits", "limits_example"]
+__all__ = [
+    "SIMULATOR_LIMITS",
+    "LimitError",
+    "Limits",
+    "limits_example",
+    "require_number",
+    "require_numbers",
+]
 
 
 _DECAY = 11e9
@@ -24,42 +34,23 @@ class LimitError(ValueError):
     """A value lies outside what this instrument allows; nothing was written."""
 
 
-def _toml(value: float) -> str:
-    """A number or a switch as TOML and people write it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int) else f"{value:.12g}".replace("e-0", "e-")
+def require_number(what: str, value: Any) -> float:
+    """Return a finite number, or raise LimitError: text, None and arrays are none."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise LimitError(f"{what} must be a finite number, not {value!r}")
+    return float(value)
 
 
-def _check_field(name: str, value: Any, item: "Field[Any]") -> None:
-    """Refuse a limit that is no number of its kind, or out of what an instrument can have."""
-    unit, least, most = (item.metadata[key] for key in ("unit", "least", "most"))
-    if item.type in (bool, "bool"):
-        if not isinstance(value, bool):
-            raise ValueError(f"limits: {name} must be true or false, not {value!r}")
-        return
-    pair = str(item.type).startswith("tuple")
-    numbers = list(value) if pair and isinstance(value, tuple | list) else [value]
-    kinds = (int,) if item.type in (int, "int") else (int, float)
-    if len(numbers) != (2 if pair else 1) or any(
-        isinstance(n, bool) or not isinstance(n, kinds) for n in numbers
-    ):
-        what = "two numbers" if pair else "a whole number" if kinds == (int,) else "a number"
-        raise ValueError(f"limits: {name} must be {what}, in {unit}, not {value!r}")
-    if pair:
-        low, high = numbers
-        if not least <= low < high <= most:
-            raise ValueError(
-                f"limits: {name} from {low:g} to {high:g} {unit} does not lie in order within "
-                f"{least:g} to {most:g} {unit}"
-            )
-        return
-    (number,) = numbers
-    if not (0 < number <= most or (item.metadata["off"] and number == 0)):
-        above = "0 (off) or above" if item.metadata["off"] else "above 0"
-        raise ValueError(
-            f"limits: {name} must be {above} and at most {most:g} {unit}, not {number:g}"
-        )
+def require_numbers(what: str, values: Any, count: int) -> tuple[float, ...]:
+    """Return so many finite numbers, or raise LimitError."""
+    given = list(values) if isinstance(values, tuple | list | np.ndarray) else []
+    try:
+        numbers = tuple(require_number(what, value) for value in given)
+    except LimitError:
+        numbers = ()
+    if len(numbers) != count:
+        raise LimitError(f"{what} must be {count} finite numbers, not {values!r}")
+    return numbers
 
 
 def _limit(unit: str, text: str, most: float, least: float = 0.0, off: bool = False) -> Any:
@@ -132,7 +123,7 @@ class Limits:
     Raises
     ------
     ValueError
-        If a limit is not one that an instrument can have.
+        If a limit is not one that an instrument can have, or two contradict each other.
     """
 
     instrument: str
@@ -168,12 +159,8 @@ class Limits:
             )
         for item in fields(self):
             if item.metadata:
-                _check_field(item.name, getattr(self, item.name), item)
-        if self.current <= self.setpoint[1]:
-            raise ValueError(
-                f"limits: current, {self.current:g} A, must be above the highest setpoint, "
-                f"{self.setpoint[1]:g} A: the watchdog would withdraw a tip that is well"
-            )
+                check_field(item.name, getattr(self, item.name), item)
+        check_together(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -187,30 +174,14 @@ class Limits:
         Raises
         ------
         ValueError
-            If the file is no TOML, a key is missing or unknown, or a value is impossible.
+            If the file is no TOML, a key is missing or unknown, a value is impossible, or two
+            contradict each other.
         OSError
             If it cannot be read.
         """
+        values = read_values(path, [item.name for item in fields(cls)])
         try:
-            values = tomllib.loads(Path(path).read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a TOML file: {error}") from error
-        known = [item.name for item in fields(cls)]
-        missing = [name for name in known if name not in values]
-        unknown = sorted(set(values) - set(known))
-        if missing or unknown:
-            parts = [f"lacks {', '.join(missing)}"] * bool(missing)
-            parts += [f"has {', '.join(unknown)}, which are no limits"] * bool(unknown)
-            raise ValueError(
-                f"{path} {' and '.join(parts)}; every limit must be written down, and "
-                "'gpsts limits' prints them all with their units"
-            )
-        try:
-            ready: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-            }
-            return cls(**ready)
+            return cls(**values)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -225,7 +196,7 @@ class Limits:
         for item in fields(self):
             if item.metadata:
                 value = getattr(self, item.name)
-                text = [*map(_toml, value)] if isinstance(value, tuple) else _toml(value)
+                text = [*map(toml, value)] if isinstance(value, tuple) else toml(value)
                 shown = f"[{', '.join(text)}]" if isinstance(text, list) else text
                 unit, what = item.metadata["unit"], item.metadata["text"]
                 lines.append(f"{item.name} = {shown}  # {', '.join(filter(None, (unit, what)))}")
@@ -239,8 +210,8 @@ class Limits:
         LimitError
             If it does not, or is not a finite number.
         """
-        number = float(value)
-        if not (math.isfinite(number) and _slack(low, -1) <= number <= _slack(high, 1)):
+        number = require_number(what, value)
+        if not _slack(low, -1) <= number <= _slack(high, 1):
             raise LimitError(
                 f"{what} of {number:g} {unit} is refused: this instrument allows "
                 f"{low:g} to {high:g} {unit}"
@@ -249,14 +220,14 @@ class Limits:
 
     def check_bias(self, bias: float, feedback: bool = False) -> float:
         """Return a bias (V) that may be set; with `feedback` on it may not be near zero."""
-        self.check("a bias", bias, "V", *self.bias)
+        bias = self.check("a bias", bias, "V", *self.bias)
         if feedback and abs(bias) < _slack(self.smallest_bias, -1):
             raise LimitError(
                 f"a bias of {bias:g} V is refused while the feedback is on (it would drive the "
                 f"tip into the sample): keep {self.smallest_bias:g} V or more, or switch the "
                 "feedback off first"
             )
-        return float(bias)
+        return bias
 
     def check_junction(self, bias: float, setpoint: float, approach: float = 0.0) -> None:
         """Refuse a bias (V) and a setpoint (A) that together bring the tip too near.
@@ -313,8 +284,10 @@ class Limits:
         Raises
         ------
         LimitError
-            If it has no area, or a corner lies outside.
+            If it is no frame, has no area, or a corner lies outside.
         """
+        if not isinstance(frame, Frame):
+            raise LimitError(f"a frame must be a Frame (m, degrees), not {frame!r}")
         if not (frame.width > 0 and frame.height > 0):
             raise LimitError(
                 f"a frame of {frame.width:g} x {frame.height:g} m is refused: it has no area"
@@ -396,5 +369,9 @@ SIMULATOR_LIMITS = Limits(
 
 
 def limits_example() -> str:
-    """Limits file to start from: the simulator's limits, to be replaced by the instrument's."""
-    return replace(SIMULATOR_LIMITS, safe_tip=True).to_toml("")
+    """Limits file to start from: the simulator's limits, but with the safe tip required."""
+    note = (
+        "# The values are those of the simulator, to be replaced by the instrument's; only\n"
+        "# safe_tip is stricter. The simulator's safe tip is off unless switched on.\n"
+    )
+    return note + replace(SIMULATOR_LIMITS, safe_tip=True).to_toml("")

@@ -1,11 +1,35 @@
 """The connections that the devices of one microscope share."""
 
+import operator
 import threading
+from typing import Any
 
-from bluesky_gpsts.devices.gate import Gate, GatedClient
+from bluesky_gpsts.devices.gate import Gate
+from bluesky_gpsts.devices.gatedclient import GatedClient
 from bluesky_gpsts.nanonis import ConnectFailed, NanonisError
 
-__all__ = ["Link"]
+__all__ = ["Link", "known_ports"]
+
+
+def known_ports(ports: Any) -> tuple[int, ...]:
+    """Return three ports or more; text has them between commas.
+
+    Raises
+    ------
+    ValueError
+        If they are no whole numbers from 1 to 65535, or fewer than three different ones.
+    """
+    given = ports.split(",") if isinstance(ports, str) else ports
+    try:
+        numbers = tuple(operator.index(int(p) if isinstance(p, str) else p) for p in given)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(set(numbers)) < max(3, len(numbers)) or not all(0 < n <= 65535 for n in numbers):
+        raise ValueError(
+            "three different ports of the controller or more are needed, whole numbers from 1 to "
+            f"65535 such as (6501, 6502, 6503, 6504), not {ports!r}: a port serves one connection"
+        )
+    return numbers
 
 
 class Link:
@@ -29,10 +53,7 @@ class Link:
     """
 
     def __init__(self, host: str, ports: tuple[int, ...], gate: Gate, timeout: float = 5.0) -> None:
-        if len(set(ports)) < 3:
-            raise ValueError(
-                f"three different ports are needed, not {ports}: a port serves one connection"
-            )
+        ports = known_ports(ports)
         self.host, self.ports, self.gate = host, ports, gate
         self.main = GatedClient(gate, host, ports[0], timeout=timeout)
         self.data = GatedClient(gate, host, ports[1], timeout=timeout)

@@ -8,6 +8,8 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation, poll_until
+from bluesky_gpsts.devices.gate import DryRun
+from bluesky_gpsts.devices.limits import LimitError
 from bluesky_gpsts.devices.settings import SETTINGS, try_to_read
 from bluesky_gpsts.devices.signals import ArraySignal, SettingSignal, limits_of, link_of
 from bluesky_gpsts.nanonis import ProtocolError
@@ -26,7 +28,11 @@ class FrameSignal(SettingSignal):
 
     def _refuse(self, values: list[Any]) -> None:
         reach = link_of(self).main.call("Piezo.RangeGet")
-        limits_of(self).check_frame(Frame(*values), (reach[0], reach[1]))
+        try:
+            frame = Frame(*values)
+        except ValueError as error:
+            raise LimitError(f"{self.name} is refused: {error}") from error
+        limits_of(self).check_frame(frame, (reach[0], reach[1]))
 
 
 class LineTime(SettingSignal):
@@ -102,14 +108,24 @@ class Scan(Device):
         LimitError
             If a corner of the frame is out of reach; nothing was written then.
         """
+        self.check_value(frame)
         client = link_of(self).main
-        reach = client.call("Piezo.RangeGet")
-        limits_of(self).check_frame(frame, (reach[0], reach[1]))
         values = (frame.x, frame.y, frame.width, frame.height, frame.angle)
         SETTINGS["frame"].write(client, values)
         status = Status(obj=self)
         status.set_finished()
         return status
+
+    def check_value(self, frame: Frame) -> None:
+        """Refuse what is no frame, or a frame with a corner out of reach.
+
+        Raises
+        ------
+        LimitError
+            If it is.
+        """
+        reach = link_of(self).main.call("Piezo.RangeGet")
+        limits_of(self).check_frame(frame, (reach[0], reach[1]))
 
     def prepare(self) -> None:
         """Put the height into the scan buffer and switch continuous scanning off."""
@@ -132,23 +148,23 @@ class Scan(Device):
             If the frame is out of reach, or the tip would be too fast; nothing was started then.
         TipWithdrawn
             If the safe tip has withdrawn the tip.
+        DryRun
+            If it is allowed, in a dry run.
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
         self.root.require_unchanged()
         self.root.z_controller.require_followed("an image")
+        client = link_of(self).main
+        client.call("Scan.Action", 0, 1)
+        if client.dry:
+            raise DryRun(f"an image of {seconds:.3g} s")
         image = Operation("the image")
         self._image = image
-        link_of(self).main.call("Scan.Action", 0, 1)
         return image.run(self, lambda: self._fetch(image, 1.5 * seconds + 20.0))
 
     def _fetch(self, image: Operation, seconds: float) -> None:
         link = link_of(self)
-        if link.main.dry:
-            _, pixels, lines = SETTINGS["buffer"].read(link.main)
-            for signal in (self.forward, self.backward):
-                signal.put(np.zeros((lines, pixels)))
-            return
         height = link.signal(*HEIGHT)
         poll_until(lambda: not link.main.call("Scan.StatusGet")[0], seconds, image)
         image.check()

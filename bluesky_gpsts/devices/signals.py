@@ -9,7 +9,7 @@ from ophyd import Signal
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import in_background
-from bluesky_gpsts.devices.limits import LimitError, Limits
+from bluesky_gpsts.devices.limits import LimitError, Limits, require_number
 from bluesky_gpsts.devices.link import Link
 from bluesky_gpsts.devices.settings import SETTINGS
 
@@ -148,8 +148,30 @@ class SettingSignal(Quantity):
         return float(value)
 
     def set(self, value: Any, **kwargs: Any) -> Status:
-        """Write the value in the background."""
+        """Write the value in the background; what is out of limits is refused at once."""
+        self.check_value(value)
         return in_background(self, lambda: self.put(value))
+
+    def check_value(self, value: Any) -> None:
+        """Refuse a value that is no number or out of limits, as `put` does; nothing is written.
+
+        Raises
+        ------
+        LimitError
+            If the instrument does not allow the value.
+        """
+        number = self._number(value)
+        values = list(self.group.read(link_of(self).main))
+        self._change(values, number)
+        self._refuse(values)
+
+    def _number(self, value: Any) -> float:
+        """The value as the controller takes it; switches are numbers, too."""
+        switch = self.whole and isinstance(value, bool)
+        number = require_number(self.name, int(value) if switch else value)
+        if self.whole and number != int(number):
+            raise LimitError(f"{self.name} must be a whole number, not {value!r}")
+        return int(number) if self.whole else number
 
     def put(self, value: Any, **kwargs: Any) -> None:
         """Write the value, and no other of its group; out of limits it is refused.
@@ -159,13 +181,10 @@ class SettingSignal(Quantity):
         LimitError
             If the instrument does not allow the value; nothing was written then.
         """
-        number = float(value)
-        if not np.isfinite(number):
-            raise LimitError(f"{self.name} must be a finite number, not {value!r}")
-        if self.whole and number != int(number):
-            raise LimitError(f"{self.name} must be a whole number, not {value!r}")
-        with link_of(self).writing:
-            self._write(int(number) if self.whole else number)
+        number = self._number(value)
+        link = link_of(self)
+        with link.writing, link.gate.planning():
+            self._write(number)
 
     def _write(self, number: float) -> None:
         client = link_of(self).main
@@ -185,7 +204,9 @@ class SettingSignal(Quantity):
             self._check(limits_of(self), values[self.index])
 
     def _confirm(self, number: float) -> None:
-        """Read back what was written, and tell the subscribers."""
+        """Read back what was written, and tell the subscribers; a dry run has written nothing."""
+        if link_of(self).main.dry:
+            return
         effective = self.group.read(link_of(self).main)[self.index]
         # The controller keeps 32 bits, and rounds some settings to what it can do.
         if not np.isclose(effective, number, rtol=1e-5, atol=0):

@@ -9,6 +9,7 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Operation
+from bluesky_gpsts.devices.gate import DryRun
 from bluesky_gpsts.devices.limits import LimitError, Limits
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
@@ -135,7 +136,8 @@ class BiasSpectroscopy(Device):
         link = link_of(self)
         channels = [link.signal(*CURRENT), link.signal(*LOCKIN_X), link.signal(*LOCKIN_Y)]
         link.main.call("BiasSpectr.ChsSet", channels)
-        link.main.call("BiasSpectr.AdvPropsSet", 1, 1, 0, 0)
+        advanced = SETTINGS["sweep_advanced"]
+        advanced.write(link.main, [1, 1, *advanced.read(link.main)[2:]])
         props = SETTINGS["sweep_props"]
         values = props.read(link.main)
         props.write(link.main, [*values[:5], 0, 0])
@@ -154,10 +156,16 @@ class BiasSpectroscopy(Device):
             If the sweep is not allowed; nothing was started then.
         TipWithdrawn
             If the safe tip has withdrawn the tip.
+        DryRun
+            If it is allowed, in a dry run.
         """
         seconds = self.check()
         self.root.z_controller.require_tip()
         self.root.require_unchanged()
+        if link_of(self).main.dry:
+            # Not sent, but entered in the log.
+            link_of(self).main.call("BiasSpectr.Start", 1, "")
+            raise DryRun(f"a sweep of {seconds:.3g} s")
         self.duration.put(seconds)
         operation = Operation("bias spectroscopy")
         self._operation = operation
@@ -166,9 +174,6 @@ class BiasSpectroscopy(Device):
     def _sweep(self, operation: Operation, seconds: float) -> None:
         link = link_of(self)
         operation.check()
-        if link.main.dry:
-            self._pretend()
-            return
         names, data, _ = link.data.call("BiasSpectr.Start", 1, "", timeout=seconds)
         operation.check()
         # What was swept with the tip withdrawn meanwhile is no spectrum.
@@ -199,17 +204,6 @@ class BiasSpectroscopy(Device):
             (self.didv, didv),
         ):
             signal.put(values)
-
-    def _pretend(self) -> None:
-        """Leave a sweep without current behind, which a dry run takes for one."""
-        client = link_of(self).main
-        # Not sent, but entered in the log.
-        client.call("BiasSpectr.Start", 1, "")
-        start, end = SETTINGS["sweep_limits"].read(client)
-        points = int(SETTINGS["sweep_props"].read(client)[3])
-        self.bias.put(np.linspace(start, end, points))
-        for signal in (self.current, self.lockin_x, self.lockin_y, self.didv):
-            signal.put(np.zeros(points))
 
     @staticmethod
     def _column(columns: dict[str, Any], names: tuple[str, ...]) -> Any:

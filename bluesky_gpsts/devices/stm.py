@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
 
@@ -92,7 +91,7 @@ class NanonisSTM(Device):
         file. Only a loopback host, that is a simulator, has defaults.
     mode : {"normal", "read_only", "dry_run"}
         "read_only" refuses everything that would change something; "dry_run" checks and records
-        it, and does not send it.
+        it, and does not send it. Readings are the controller's in every mode.
     audit : str or Path, optional
         File to which a JSON line is added for every write: time, who, command, old and new value.
 
@@ -163,20 +162,32 @@ class NanonisSTM(Device):
         Alarm
             After an alarm, until `reset_alarm`.
         """
+        self.require_no_alarm()
+        staged: list[Any] = super().stage()
+        if self.gate.mode != "read_only":
+            # A change that an earlier plan began may still be under way.
+            with self.link.writing:
+                if self.gate.mode == "normal":
+                    # What writes nothing has nothing to put back.
+                    self._snapshot = read_settings(self.link.main)
+                    self.gate.expect(dict(self._snapshot))
+                self.spectroscopy.prepare()
+                self.scan.prepare()
+        return staged
+
+    def require_no_alarm(self) -> None:
+        """Refuse to begin anything after an alarm.
+
+        Raises
+        ------
+        Alarm
+            Until `reset_alarm`.
+        """
         if self.gate.alarm:
             raise Alarm(
                 f"there has been an alarm: {self.gate.alarm}; look at the instrument, then call "
                 f"{self.name}.reset_alarm()"
             )
-        staged: list[Any] = super().stage()
-        if self.gate.mode != "read_only":
-            # A change that an earlier plan began may still be under way.
-            with self.link.writing:
-                self._snapshot = read_settings(self.link.main)
-                self.gate.expect(dict(self._snapshot))
-                self.spectroscopy.prepare()
-                self.scan.prepare()
-        return staged
 
     def settings(self) -> list[Signal]:
         """All settings of the instrument that have a signal."""
@@ -187,10 +198,29 @@ class NanonisSTM(Device):
         """Put the settings back as they were at staging."""
         unstaged: list[Any] = super().unstage()
         snapshot, self._snapshot = self._snapshot, None
-        self.gate.expect({})
-        if snapshot is not None:
-            self.restore(snapshot)
+        try:
+            if snapshot is not None:
+                self.restore(snapshot)
+        finally:
+            self.gate.expect({})
         return unstaged
+
+    def changed_by_others(self) -> dict[str, str]:
+        """Bias, setpoint, feedback and frame as far as somebody else has changed them.
+
+        What counts is what they were at staging, or as this session has set them since; a tip that
+        has been withdrawn is no change of the feedback.
+
+        Returns
+        -------
+        dict of str to str
+            Name of the setting, and a sentence on it.
+        """
+        client = self.link.main
+        found = self.gate.changed_by_others(lambda name: SETTINGS[name].read(client))
+        if "feedback" in found and self.z_controller.withdrawn():
+            del found["feedback"]
+        return found
 
     def require_unchanged(self) -> None:
         """Refuse to go on where somebody else has changed bias, setpoint, feedback or frame.
@@ -206,14 +236,10 @@ class NanonisSTM(Device):
         """
         if self.gate.expected.get("feedback", [0])[0]:
             self.z_controller.require_tip()
-        for name, expected in self.gate.expected.items():
-            found = SETTINGS[name].read(self.link.main)
-            if not np.allclose(found, expected, rtol=1e-5, atol=1e-15):
-                was, now = (", ".join(f"{value:g}" for value in v) for v in (expected, found))
-                raise SettingsChanged(
-                    f"the {name} was {was} and is {now}: somebody has changed it at the "
-                    "controller; the plan does not go on, for its data would not be what it says"
-                )
+        for sentence in self.changed_by_others().values():
+            raise SettingsChanged(
+                f"{sentence}; the plan does not go on, for its data would not be what it says"
+            )
 
     def restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
         """Bring the controller back to a snapshot: modules stopped, settings, bias, feedback last.
@@ -221,7 +247,8 @@ class NanonisSTM(Device):
         If that cannot be done, because the controller does not answer, a module does not confirm
         that it has stopped or a setting is refused, nothing more is written but a withdrawal of
         the tip. A tip that has been withdrawn meanwhile, by the controller's safe tip or by hand,
-        stays withdrawn, and after an alarm nothing is written at all.
+        stays withdrawn, and after an alarm nothing is written at all. Bias, setpoint, feedback and
+        frame stay as they are where somebody else has changed them since staging.
 
         Raises
         ------
@@ -248,23 +275,38 @@ class NanonisSTM(Device):
             logger.exception("restoring was broken off")
 
     def _restore(self, snapshot: dict[str, tuple[Any, ...]]) -> None:
-        """Write a snapshot back, feedback last."""
-        client = self.link.main
-        write_settings(client, snapshot, RESTORED)
+        """Write a snapshot back, feedback last; what somebody else has changed stays as it is."""
+        client, z = self.link.main, self.z_controller
+        others = self.changed_by_others()
+        for sentence in others.values():
+            logger.warning("%s; it stays so", sentence)
+        write_settings(client, snapshot, [name for name in RESTORED if name not in others])
+        bias, setpoint = float(snapshot["bias"][0]), float(snapshot["setpoint"][0])
         # So that the gap only widens before both are what they were.
-        (setpoint,) = SETTINGS["setpoint"].read(client)
-        if snapshot["setpoint"][0] < setpoint:
-            write_settings(client, snapshot, ("setpoint",))
-        (bias,) = client.call("Bias.Get")
-        wanted = float(snapshot["bias"][0])
-        if abs(bias - wanted) > 1e-9:
-            self.bias.put(wanted)
-        write_settings(client, snapshot, ("setpoint",))
+        if "setpoint" not in others and setpoint < z.setpoint.get():
+            z.setpoint.ramp(setpoint)
+        if "bias" not in others and abs(self.bias.get() - bias) > 1e-9:
+            if not others or self._fits(bias, z.setpoint.get()):
+                self.bias.put(bias)
+        if "setpoint" not in others and setpoint > z.setpoint.get():
+            if not others or self._fits(self.bias.get(), setpoint):
+                z.setpoint.ramp(setpoint)
         feedback = bool(snapshot["feedback"][0])
-        if feedback and self.z_controller.withdrawn():
+        if feedback and z.withdrawn():
             logger.error("the tip was withdrawn meanwhile; the feedback stays off")
-        elif bool(SETTINGS["feedback"].read(client)[0]) != feedback:
-            self.z_controller.switch_feedback(feedback)
+        elif "feedback" not in others and bool(z.feedback.get()) != feedback:
+            z.switch_feedback(feedback)
+
+    def _fits(self, bias: float, setpoint: float) -> bool:
+        """Whether a bias (V) and a setpoint (A) go together, of which somebody else chose one."""
+        limits, feedback = self.instrument_limits, bool(self.z_controller.feedback.get())
+        try:
+            limits.check_bias(bias, feedback)
+            limits.check_junction(bias, setpoint)
+        except LimitError as error:
+            logger.warning("not put back, for somebody else has changed the other: %s", error)
+            return False
+        return True
 
     def _stop_modules(self) -> None:
         """Stop sweep, scan and move, and confirm that the first two have stopped."""

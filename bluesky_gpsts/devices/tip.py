@@ -9,13 +9,14 @@ from ophyd import Device
 from ophyd.status import Status
 
 from bluesky_gpsts.devices.background import Interrupted, Operation, poll_until
-from bluesky_gpsts.devices.limits import Limits
+from bluesky_gpsts.devices.limits import Limits, require_number, require_numbers
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import Quantity, ReadOnly, SettingSignal, limits_of, link_of
 
 __all__ = ["TipAxis", "TipPosition"]
 
 _ARRIVED = 5e-12
+_PLACE = ("FolMe.XYPosGet",)
 
 
 class TipAxis(Quantity):
@@ -38,8 +39,14 @@ class TipAxis(Quantity):
     def set(self, value: float, **kwargs: Any) -> Status:
         """Move the tip along this axis to `value` (m)."""
         target = list(self.parent.target())
-        target[self.axis] = float(value)
+        target[self.axis] = require_number(self.name, value)
         return self.parent.set(target)
+
+    def check_value(self, value: Any) -> None:
+        """Refuse a coordinate (m) out of reach, wherever the tip is along the other axis."""
+        target = list(self.parent.target())
+        target[self.axis] = require_number(self.name, value)
+        self.parent.check_value(target)
 
     def put(self, value: Any, **kwargs: Any) -> None:
         """Move, and wait until the tip is there."""
@@ -83,9 +90,15 @@ class TipPosition(Device):
 
     def where(self) -> tuple[float, float]:
         """Position (x, y) of the tip now, sample coordinates (m)."""
-        x, y = link_of(self).main.call("FolMe.XYPosGet", 1)
+        x, y = self._here()
         dx, dy = self._offset()
-        return float(x) - dx, float(y) - dy
+        return x - dx, y - dy
+
+    def _here(self) -> tuple[float, float]:
+        """Position of the tip now, piezo coordinates (m); in a rehearsal where it would be."""
+        client = link_of(self).main
+        x, y = client.planned.get(_PLACE) or client.call("FolMe.XYPosGet", 1)
+        return float(x), float(y)
 
     def target(self) -> tuple[float, float]:
         """Where the tip is on its way to, or is (m)."""
@@ -105,7 +118,7 @@ class TipPosition(Device):
         LimitError
             If it is.
         """
-        x, y = (float(v) for v in value)
+        x, y = require_numbers(self.name, value, 2)
         dx, dy = self._offset()
         reach = link_of(self).main.call("Piezo.RangeGet")
         limits_of(self).check_position(x + dx, y + dy, (reach[0], reach[1]))
@@ -125,8 +138,8 @@ class TipPosition(Device):
         LimitError
             If the place is out of reach or the speed too high; the tip has not moved.
         """
+        self.check_value(value)
         x, y = (float(v) for v in value)
-        self.check_value((x, y))
         limits: Limits = limits_of(self)
         link = link_of(self)
         self.root.z_controller.require_followed("a move of the tip")
@@ -135,11 +148,13 @@ class TipPosition(Device):
         goal = np.array([x + dx, y + dy])
         speed, _ = SETTINGS["tip_speed"].read(link.main)
         limits.check("a tip speed", speed, "m/s", 1e-12, limits.speed)
-        here = np.array(link.main.call("FolMe.XYPosGet", 1))
+        here = np.array(self._here())
         distance = float(np.hypot(*(goal - here)))
         # Without the custom speed the scan's own speed would apply, whatever it is.
         SETTINGS["tip_speed"].write(link.main, [speed, 1])
         link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
+        if link.main.dry:
+            link.main.planned[_PLACE] = (float(goal[0]), float(goal[1]))
         move = Operation(f"the move of the tip by {distance * 1e9:.3g} nm")
         self._target, self._move = (x, y), move
 

@@ -5,7 +5,6 @@ import math
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self
 
 from bluesky_gpsts.nanonis import NanonisError
@@ -80,12 +79,7 @@ class Watchdog:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
@@ -165,7 +159,10 @@ class Watchdog:
             return "the controller's safe tip has withdrawn the tip"
         if self._withdrawn(height, status):
             if not self._withdrawn_before:
-                return "the tip has been withdrawn, at the controller or by another program"
+                return (
+                    "the tip has been withdrawn from outside: by gpsts stop, at the controller, "
+                    "or by another program"
+                )
         else:
             self._withdrawn_before = False
         reason = "" if self.stm.gate.conditions else self._breach(current, height, status)

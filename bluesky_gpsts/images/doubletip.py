@@ -41,7 +41,7 @@ class Echo:
     adsorbates: int
 
 
-def echo(image: ArrayLike, pixel: tuple[float, float]) -> Echo:
+def echo(image: ArrayLike, pixel: tuple[float, float], nearest: float = _CORE) -> Echo:
     """Look for the second peak of the autocorrelation of all compact features of an image.
 
     A feature is compact where the surface bends down in every direction by as much: it counts by
@@ -55,6 +55,9 @@ def echo(image: ArrayLike, pixel: tuple[float, float]) -> Echo:
         Heights (m); NaN where not scanned.
     pixel : (float, float)
         Width and height of a pixel (m).
+    nearest : float
+        Offset (m) from which on a second peak counts. A feature that is wide and flat at its top
+        has a peak of its own within its width.
 
     Returns
     -------
@@ -63,13 +66,16 @@ def echo(image: ArrayLike, pixel: tuple[float, float]) -> Echo:
     Raises
     ------
     ValueError
-        If a pixel is not positive, or the image is unfit (see `level_plane`).
+        If a pixel is not positive, `nearest` is out of range, or the image is unfit (see
+        `level_plane`).
     """
     from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 
     width, height = pixel
     if not (width > 0.0 and height > 0.0):
         raise ValueError(f"pixel {pixel} m; give its width and height, above 0, in metres")
+    if not _CORE <= nearest < _REACH:
+        raise ValueError(f"nearest is {nearest:g} m; give {_CORE:g} to {_REACH:g} m")
     flat = level_plane(image)
     known = np.isfinite(flat)
     flat = np.where(known, flat, 0.0)
@@ -99,11 +105,11 @@ def echo(image: ArrayLike, pixel: tuple[float, float]) -> Echo:
         total += weight * map_coordinates(bend, places, order=1, mode="constant")
     total /= float(np.sum(weights**2))
     total = 0.5 * (total + total[::-1, ::-1])
-    total[np.hypot(dx, dy) < _CORE] = 0.0
+    total[np.hypot(dx, dy) < nearest] = 0.0
     total[np.hypot(dx, dy) > _REACH] = 0.0
     peaks = (total == maximum_filter(total, 5)) & (total > 0.0)
     # The flank of the centre is highest at the edge of what was left out; it is no peak.
-    peaks &= np.hypot(dx, dy) > _CORE + _STEP
+    peaks &= np.hypot(dx, dy) > nearest + _STEP
     if not peaks.any():
         return Echo(0.0, 0.0, 0.0, int(rows.size))
     best = np.unravel_index(int(np.argmax(np.where(peaks, total, 0.0))), total.shape)

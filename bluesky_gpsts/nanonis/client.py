@@ -4,7 +4,6 @@ import logging
 import socket
 import threading
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from bluesky_gpsts.nanonis.codec import (
@@ -79,12 +78,7 @@ class Client:
     def __enter__(self) -> Self:
         return self.connect()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

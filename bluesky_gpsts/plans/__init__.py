@@ -3,6 +3,7 @@
 from bluesky_gpsts.plans.conditioning import Conditioned, condition_tip
 from bluesky_gpsts.plans.driftchecks import DriftChecks
 from bluesky_gpsts.plans.gp_sts import gp_sts
+from bluesky_gpsts.plans.rehearsal import rehearse
 from bluesky_gpsts.plans.survey import survey
 from bluesky_gpsts.plans.tip import check_tip
 from bluesky_gpsts.plans.tipwatch import TipChecks
@@ -17,5 +18,6 @@ __all__ = [
     "check_tip",
     "condition_tip",
     "gp_sts",
+    "rehearse",
     "survey",
 ]

@@ -21,6 +21,7 @@ __all__ = [
     "require_pair",
     "require_positive",
     "require_seed",
+    "require_within",
 ]
 
 T = TypeVar("T")
@@ -79,6 +80,14 @@ def require_positive(what: str, value: Any, unit: str, or_zero: bool = False) ->
     return number
 
 
+def require_within(what: str, value: Any, unit: str, low: float, high: float) -> float:
+    """Return a number from `low` to `high`, or raise ValueError."""
+    number = _number(value)
+    if not low <= number <= high:
+        raise ValueError(f"{what} must lie in {low:g} to {high:g} {unit}, not {value!r}")
+    return number
+
+
 def require_pair(what: str, value: Any, unit: str) -> tuple[float, float]:
     """Return two finite numbers, or raise ValueError."""
     numbers = [_number(item) for item in value] if isinstance(value, tuple | list) else []
@@ -128,7 +137,8 @@ def chosen(kind: type[T], what: str, given: Any) -> T | None:
 
 
 def require_feedback(stm: NanonisSTM) -> None:
-    """Refuse to move a tip that no feedback keeps off the sample."""
+    """Refuse to move a tip that no feedback keeps off the sample, and after an alarm."""
+    stm.require_no_alarm()
     if not stm.z_controller.feedback.get():
         raise ValueError(
             f"the feedback of {stm.name} is off, and the tip would be moved blindly; approach the "

@@ -13,13 +13,18 @@ from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.images import flat_places, register
 from bluesky_gpsts.nanonis.files import Frame
 from bluesky_gpsts.plans.checks import (
+    plain,
     require_count,
     require_feedback,
+    require_metadata,
+    require_name,
     require_pair,
     require_positive,
+    require_within,
 )
 from bluesky_gpsts.plans.inspection import (
     Inspection,
+    arguments_of,
     columns_of,
     cover,
     inspect_tip,
@@ -34,12 +39,15 @@ from bluesky_gpsts.plans.stubs import in_run, plain_errors
 from bluesky_gpsts.plans.survey import frame_metadata
 from bluesky_gpsts.plans.tiprecords import ReturnRecord, TipRecord
 from bluesky_gpsts.plans.treatments import Treatment, ladder, look_at_imprint, treat
-from bluesky_gpsts.plans.verdict import TipVerdict, alike
+from bluesky_gpsts.plans.verdict import TipVerdict, alike, same_echo
 
 __all__ = ["Conditioned", "condition_tip"]
 
 _CLEARANCE = 3e-9
 _PIXELS = 128
+_MOST, _AREA, _LEAST = 1000, (15e-9, 1e-6), 1e-9
+# The scan frame is kept off point by point, so many along each side at most.
+_DENSEST = 200
 
 
 @dataclass(frozen=True)
@@ -174,61 +182,37 @@ def condition_tip(
     TipWithdrawn
         If the controller's safe tip withdraws the tip.
     """
-    how = inspection(
-        stm,
-        center=center,
-        width=width,
-        pixels=pixels,
-        lines=lines,
-        line_time=line_time,
-        n_spectra=n_spectra,
-        n_points=n_points,
-        bias_range=bias_range,
-        onset=onset,
-        settle=settle,
-        settling=settling,
-        integration=integration,
-        modulation=modulation,
-        classifier=classifier,
-    )
-    require_count("attempts", attempts, 1)
-    require_positive("distance", distance, "m")
-    require_positive("area", area, "m")
-    require_positive("pulse_width", pulse_width, "s")
+    given = {name: value for name, value in locals().items() if name not in ("stm", "md")}
+    how, more = inspection(stm, **arguments_of(given)), require_metadata(md)
+    attempts = require_count("attempts", attempts, 1, _MOST)
+    area = require_within("area", area, "m", *_AREA)
+    frame = stm.scan.frame()
+    least = max(_LEAST, max(frame.width, frame.height) / _DENSEST)
+    distance = require_within("distance", distance, "m", least, 1e-6)
+    pulse_width = require_positive("pulse_width", pulse_width, "s")
     deep = require_pair("depths", depths, "m")
-    treatments = ladder(method, deep, require_pair("pulses", pulses, "V"))
+    high = require_pair("pulses", pulses, "V")
+    treatments = ladder(require_name("method", method), deep, high)
     for treatment in treatments:
         if treatment.bias:
             stm.instrument_limits.check_pulse(treatment.bias, pulse_width)
         else:
-            require_positive("a depth", treatment.depth, "m")
             stm.instrument_limits.check_depth(treatment.depth)
     stm.gate.check_count()
-    away = [require_pair("a place of keep_away", list(place), "m") for place in keep_away or []]
+    away = _places(keep_away)
     ground = Frame(how.frame.x, how.frame.y, area, area, how.frame.angle)
     reach = stm.piezo.range_x.get(), stm.piezo.range_y.get()
     stm.instrument_limits.check_frame(ground, reach)
     require_feedback(stm)
     metadata = {
         "plan_name": "condition_tip",
-        "plan_args": {
-            "keep_away": [list(place) for place in away],
-            "distance": distance,
-            "attempts": attempts,
-            "method": method,
-            "depths": depths,
-            "pulses": pulses,
-            "pulse_width": pulse_width,
-            "center": center,
-            "area": area,
-            "width": width,
-        },
+        "plan_args": {**given, "keep_away": away},
         "detectors": [stm.scan.name, stm.spectroscopy.name],
         "instrument": stm.name,
         "frame": frame_metadata(stm),
         "columns": columns_of(stm),
         "hints": {"dimensions": [(["time"], "tip")]},
-        **(md or {}),
+        **more,
     }
     results: list[Conditioned] = []
 
@@ -236,11 +220,11 @@ def condition_tip(
     def staged() -> Generator[Msg, Any, Conditioned]:
         yield from plain_errors(prepare_inspection(stm, how))
         yield from bps.mv(stm.pulse.width, pulse_width)
-        yield from in_run(plain_errors(work()), metadata)
+        yield from in_run(plain_errors(work()), plain(metadata))
         return results[0]
 
     def work() -> Generator[Msg, Any, str]:
-        frame, origin = stm.scan.frame(), stm.tip.where()
+        origin = stm.tip.where()
         before = yield from take_image(stm, frame, _PIXELS, _PIXELS, line_time, "frame")
         record = TipRecord(name="tip_record")
         verdict, done, why = yield from _attempts(
@@ -254,6 +238,18 @@ def condition_tip(
         return why
 
     return (yield from conditioning(staged(), stm))
+
+
+def _places(keep_away: Any) -> list[tuple[float, float]]:
+    """Return the places (m) of a plan's argument, none for None, or raise ValueError."""
+    if keep_away is None:
+        return []
+    if not isinstance(keep_away, list | tuple):
+        raise ValueError(f"keep_away must be a list of pairs (x, y), in m, not {keep_away!r}")
+    return [
+        require_pair("a place of keep_away", list(p) if isinstance(p, np.ndarray) else p, "m")
+        for p in keep_away
+    ]
 
 
 def _attempts(
@@ -282,7 +278,7 @@ def _attempts(
     if not places:
         why = "no flat place far enough from what is of interest is in view"
         return verdict, 0, why
-    step = 0
+    step, found = 0, [verdict]
     for number, place in enumerate(places, 1):
         limit = stm.instrument_limits.conditioning_per_hour
         if stm.gate.conditioned >= limit:
@@ -294,7 +290,8 @@ def _attempts(
         yield from bps.mv(record.x, place[0], record.y, place[1])
         last = verdict
         verdict = yield from inspect_tip(stm, how, record)
-        if verdict.passed:
+        found.append(verdict)
+        if verdict.passed or same_echo(verdict, found[:-1], how.criteria):
             verdict = yield from look_at_imprint(stm, how, record, place, verdict)
         if verdict.passed:
             why = f"the tip is fit after {treatment.text}, attempt {number}"

@@ -157,7 +157,8 @@ def gp_sts(
         Drift checks: fields of `bluesky_gpsts.plans.DriftChecks`, such as ``{"every": 10}``; an
         empty dict has their defaults. Without it there are none.
     tip_checks : dict
-        Repetitions of a spectrum to notice a changed tip: fields of `TipChecks`, as above.
+        Repetitions of a spectrum to notice a changed tip: fields of `TipChecks`, as above. With a
+        classifier they come at once where several spectra in a row are none that it knows.
     optimizer : object
         An optimizer of your own instead, with the methods ``suggest``, ``ingest`` and
         ``should_stop`` of bluesky-adaptive's protocols, parameters "x" and "y" in metres and
@@ -423,7 +424,7 @@ def gp_sts(
             # Directly after the event, so that going back never repeats it.
             yield from bps.checkpoint()
             if namer is not None:
-                yield from record_classes(class_record, namer, optimizer, points)
+                yield from record_classes(class_record, namer, optimizer, points, references)
             if failures == _FAILURES:
                 raise RuntimeError(
                     f"{failures} spectra in a row cannot be used, the last because "

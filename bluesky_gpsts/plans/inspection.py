@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import bluesky.plan_stubs as bps
@@ -11,12 +12,19 @@ from bluesky.utils import Msg
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.images import flat_places
 from bluesky_gpsts.nanonis.files import Frame
-from bluesky_gpsts.plans.checks import require_count, require_pair, require_positive
+from bluesky_gpsts.plans.checks import (
+    require_count,
+    require_name,
+    require_pair,
+    require_positive,
+    require_within,
+)
 from bluesky_gpsts.plans.tiprecords import TipRecord, record_verdict
 from bluesky_gpsts.plans.verdict import TipCriteria, TipVerdict, judge_tip
 
 __all__ = [
     "Inspection",
+    "arguments_of",
     "columns_of",
     "cover",
     "inspect_tip",
@@ -30,6 +38,10 @@ __all__ = [
 _CLEARANCE = 1.5e-9
 # The surface state must be well inside a sweep for its onset to be fitted.
 _ROOM = 0.25
+_FEWEST, _MOST_PIXELS, _MOST_SPECTRA, _MOST_POINTS = 64, 1024, 100, 10_000
+# A step, and flat places beside it, must be in view and be resolved.
+_WIDTH, _COARSEST = (4e-9, 1e-6), 1e-9
+_LINE_TIME, _LONGEST = (1e-3, 60.0), 60.0
 
 
 @dataclass(frozen=True)
@@ -103,21 +115,25 @@ def inspection(
     ValueError
         If one is out of range.
     """
-    require_count("pixels", pixels, 64)
+    pixels = require_count("pixels", pixels, _FEWEST, _MOST_PIXELS)
     if pixels % 16:
         raise ValueError(f"pixels must be a multiple of 16, not {pixels}")
-    require_count("lines", lines, 64)
-    require_count("n_spectra", n_spectra, 1)
-    require_count("n_points", n_points, 64)
-    for what, value, unit in (
-        ("width", width, "m"),
-        ("line_time", line_time, "s"),
-        ("settle", settle, "s"),
-        ("integration", integration, "s"),
-    ):
-        require_positive(what, value, unit)
-    require_positive("settling", settling, "s", or_zero=True)
-    require_positive("modulation", modulation, "V", or_zero=True)
+    lines = require_count("lines", lines, _FEWEST, _MOST_PIXELS)
+    n_spectra = require_count("n_spectra", n_spectra, 1, _MOST_SPECTRA)
+    n_points = require_count("n_points", n_points, _FEWEST, _MOST_POINTS)
+    width = require_within("width", width, "m", *_WIDTH)
+    coarse = width / min(pixels, lines)
+    if coarse > _COARSEST:
+        raise ValueError(
+            f"a pixel of {coarse:.2g} m, width by pixels or lines, is too coarse for the edge of a "
+            f"step; give {_COARSEST:g} m at most"
+        )
+    line_time = require_within("line_time", line_time, "s", *_LINE_TIME)
+    settle = require_within("settle", settle, "s", 1e-3, _LONGEST)
+    settling = require_within("settling", settling, "s", 0.0, _LONGEST)
+    integration = require_within("integration", integration, "s", 1e-6, _LONGEST)
+    modulation = require_positive("modulation", modulation, "V", or_zero=True)
+    onset = require_within("onset", onset, "V", -10.0, 10.0)
     first, last = require_pair("bias_range", bias_range, "V")
     low, high = sorted((first, last))
     if not (low < onset - _ROOM and high > onset + _ROOM):
@@ -129,12 +145,13 @@ def inspection(
     for bias in (first, last):
         limits.check_bias(bias)
     limits.check("a modulation", modulation, "V", 0.0, limits.modulation)
+    limits.check("a scan speed", width / line_time, "m/s", 0.0, limits.scan_speed)
     old = stm.scan.frame()
     x, y = (old.x, old.y) if center is None else require_pair("center", center, "m")
     frame = Frame(x, y, width, width, old.angle)
     limits.check_frame(frame, (stm.piezo.range_x.get(), stm.piezo.range_y.get()))
     loaded = None
-    if classifier:
+    if require_name("classifier", classifier):
         from bluesky_gpsts.spectra.registry import load
 
         loaded = load(classifier)
@@ -153,6 +170,12 @@ def inspection(
         criteria=TipCriteria(onset=onset),
         classifier=loaded,
     )
+
+
+def arguments_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a plan's arguments that `inspection` takes."""
+    names = [name for name in signature(inspection).parameters if name != "stm"]
+    return {name: given[name] for name in names}
 
 
 def columns_of(stm: NanonisSTM) -> dict[str, str]:

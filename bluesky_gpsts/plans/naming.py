@@ -7,6 +7,7 @@ import bluesky.plan_stubs as bps
 from bluesky.utils import Msg
 
 from bluesky_gpsts.plans.records import ClassRecord
+from bluesky_gpsts.plans.tipwatch import TipWatch
 
 __all__ = ["known_classifier", "record_classes"]
 
@@ -47,7 +48,11 @@ def known_classifier(given: Any) -> Any:
 
 
 def record_classes(
-    record: ClassRecord, classifier: Any, optimizer: Any, points: list[Any]
+    record: ClassRecord,
+    classifier: Any,
+    optimizer: Any,
+    points: list[Any],
+    watch: TipWatch | None = None,
 ) -> Generator[Msg, Any, None]:
     """Write an event of the stream ``classes`` for each spectrum that has been named since.
 
@@ -61,10 +66,14 @@ def record_classes(
         Told of the classes if it has a method ``inform``.
     points : list
         The ``"_id"`` of each spectrum of the run.
+    watch : TipWatch, optional
+        Told of the novelty of each.
     """
     inform = getattr(optimizer, "inform", None)
     for found in classifier.take():
         data = found.data()
+        if watch is not None:
+            watch.named(found.seq_num, found.novelty)
         for name in record.component_names:
             yield from bps.mv(getattr(record, name), data[name])
         yield from bps.create(name="classes")

@@ -100,11 +100,12 @@ class FlagRecord(_Record):
 
 
 class ReferenceRecord(_Record):
-    """A spectrum taken again: which one, after how many, and how it compares."""
+    """A spectrum taken again: which one, after how many, why just then, and how it compares."""
 
     primary_seq_num = Cpt(Quantity, value=0.0)
     after = Cpt(Quantity, value=0.0)
     changed = Cpt(Quantity, value=0)
+    cause = Cpt(Quantity, value="")
     probability = Cpt(Quantity, value=math.nan)
     ratio = Cpt(Quantity, value=math.nan)
     gain = Cpt(Quantity, value=math.nan)

@@ -14,6 +14,8 @@ from ophyd import Device
 
 from bluesky_gpsts.devices import NanonisSTM, Watchdog
 from bluesky_gpsts.devices.signals import Quantity
+from bluesky_gpsts.nanonis import NanonisError
+from bluesky_gpsts.plans.rehearsal import rehearse
 from bluesky_gpsts.plans.veto import Veto
 
 __all__ = ["AlarmRecord", "abort_on_alarm", "conditioning", "guard", "guarded"]
@@ -35,7 +37,8 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
 
     A message that the limits do not allow is not run: the error is raised in the plan, at the
     place of the message. After an alarm, each run that is open gets an event in a stream
-    ``alarm``, and the alarm as the reason in its stop document.
+    ``alarm``, and the alarm as the reason in its stop document. In a dry run the plan is rehearsed
+    instead, see `bluesky_gpsts.plans.rehearse`.
 
     Parameters
     ----------
@@ -44,19 +47,23 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
     stm : NanonisSTM
         The microscope.
     watchdog : Watchdog, optional
-        Watches while the plan runs.
+        Watches while the plan runs, in a session that may write. One that may not leaves a tip that
+        it does not drive to whoever does.
 
     Raises
     ------
     LimitError, TipWithdrawn, Alarm
         In the plan, instead of a message that is not allowed.
     """
+    if stm.gate.mode == "dry_run":
+        return (yield from rehearse(plan, stm))
     inner = ensure_generator(plan)
     veto = Veto(stm)
     open_bundles: set[Any] = set()
+    watched = watchdog if stm.gate.mode == "normal" else None
     with ExitStack() as stack:
-        if watchdog is not None:
-            stack.enter_context(watchdog.watching())
+        if watched is not None:
+            stack.enter_context(watched.watching())
         response: Any = None
         error: BaseException | None = None
         while True:
@@ -74,11 +81,13 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
             if msg.command in ("create", "save", "drop"):
                 (open_bundles.add if msg.command == "create" else open_bundles.discard)(msg.run)
             try:
-                if msg.command == "close_run" and watchdog is not None:
-                    watchdog.look_once_more()
+                if msg.command == "close_run" and watched is not None:
+                    watched.look_once_more()
                 if msg.command == "close_run" and stm.gate.alarm:
                     response = yield from _close(stm, msg, msg.run in open_bundles)
                     open_bundles.discard(msg.run)
+                elif msg.command == "close_run":
+                    response = yield _with_changes(stm, msg)
                 else:
                     response = yield msg
             except GeneratorExit:
@@ -86,6 +95,19 @@ def guarded(plan: Any, stm: NanonisSTM, watchdog: Watchdog | None = None) -> Pla
                 raise
             except Exception as failure:
                 error = failure
+
+
+def _with_changes(stm: NanonisSTM, close: Msg) -> Msg:
+    """Say in the reason of a run's end what somebody else has changed, unless it is said."""
+    try:
+        changes = stm.changed_by_others()
+    except (NanonisError, OSError):
+        logger.exception("whether somebody has changed settings cannot be read")
+        return close
+    said = close.kwargs.get("reason") or ""
+    new = [sentence for sentence in changes.values() if sentence not in said]
+    reason = "; ".join([said] * bool(said) + new)
+    return close._replace(kwargs={**close.kwargs, "reason": reason}) if new else close
 
 
 def _close(stm: NanonisSTM, close: Msg, bundling: bool) -> Plan:

@@ -8,8 +8,9 @@ import bluesky.preprocessors as bpp
 from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import NanonisSTM
-from bluesky_gpsts.plans.checks import require_feedback
+from bluesky_gpsts.plans.checks import plain, require_feedback, require_metadata
 from bluesky_gpsts.plans.inspection import (
+    arguments_of,
     columns_of,
     inspect_tip,
     inspection,
@@ -95,23 +96,8 @@ def check_tip(
     ValueError
         If an argument is out of range, or the feedback is off; the tip has not moved then.
     """
-    arguments: dict[str, Any] = {
-        "center": center,
-        "width": width,
-        "pixels": pixels,
-        "lines": lines,
-        "line_time": line_time,
-        "n_spectra": n_spectra,
-        "n_points": n_points,
-        "bias_range": bias_range,
-        "onset": onset,
-        "settle": settle,
-        "settling": settling,
-        "integration": integration,
-        "modulation": modulation,
-        "classifier": classifier,
-    }
-    how = inspection(stm, **arguments)
+    arguments = arguments_of(locals())
+    how, more = inspection(stm, **arguments), require_metadata(md)
     require_feedback(stm)
     record = TipRecord(name="tip_record")
     verdicts: list[TipVerdict] = []
@@ -123,13 +109,13 @@ def check_tip(
         "frame": frame_metadata(stm),
         "columns": columns_of(stm),
         "hints": {"dimensions": [(["time"], "tip")]},
-        **(md or {}),
+        **more,
     }
 
     @bpp.stage_decorator([stm])
     def staged() -> Generator[Msg, Any, TipVerdict]:
         yield from plain_errors(prepare_inspection(stm, how))
-        yield from in_run(plain_errors(look()), metadata)
+        yield from in_run(plain_errors(look()), plain(metadata))
         return verdicts[0]
 
     def look() -> Generator[Msg, Any, str]:

@@ -43,6 +43,8 @@ class TipRecord(Device):
     spectra = Cpt(Quantity, value=0.0, precision=0)
     label = Cpt(Quantity, value="")
     novelty = Cpt(Quantity, value=math.nan)
+    echo_dx = Cpt(Quantity, value=math.nan, units="m", precision=12)
+    echo_dy = Cpt(Quantity, value=math.nan, units="m", precision=12)
     attempt = Cpt(Quantity, value=0.0, precision=0)
     action = Cpt(Quantity, value="")
     x = Cpt(Quantity, value=math.nan, units="m", precision=12)

@@ -72,6 +72,12 @@ def known_tip_checks(given: Any, n_points: int) -> TipChecks | None:
     return checks
 
 
+# A classifier knows a spectrum for none of its classes above this, see `spectra.types.Classes`.
+_NOVEL = 0.5
+# So many of them in a row ask for a repetition; twice as many after one that found no change.
+_STREAK = 3
+
+
 @dataclass(frozen=True)
 class _Known:
     """A spectrum (A/V) of the run, its number, place (m) and figure of merit."""
@@ -98,7 +104,9 @@ class TipWatch:
 
     def __init__(self, stm: NanonisSTM, checks: TipChecks) -> None:
         self.stm, self.checks = stm, checks
-        self.last = 0
+        self.last = self.sound = 0
+        self._novel: list[int] = []
+        self._streak = _STREAK
         self._known: list[_Known] = []
         self._reference: _Known | None = None
         self._record = ReferenceRecord(name="reference_record")
@@ -110,6 +118,18 @@ class TipWatch:
         if self._reference is None and math.isfinite(merit) and np.isfinite(didv).all():
             self._known.append(_Known(number, place, didv.copy(), merit))
 
+    def named(self, number: int, novelty: float) -> None:
+        """Take note of the novelty of a spectrum, 0 to 1; NaN says nothing."""
+        if novelty > _NOVEL:
+            self._novel.append(number)
+        elif math.isfinite(novelty):
+            self._novel.clear()
+
+    @property
+    def strange(self) -> bool:
+        """Whether several spectra in a row were none that the classifier knows."""
+        return len(self._novel) >= self._streak
+
     def due(self, taken: int) -> bool:
         """Whether it is time, after so many spectra."""
         return taken - self.last >= self.checks.every and self.ready
@@ -119,7 +139,7 @@ class TipWatch:
         """Whether there is a spectrum to repeat."""
         return self._reference is not None or len(self._known) > 1
 
-    def check(self, taken: int) -> Generator[Msg, Any, str]:
+    def check(self, taken: int, cause: str) -> Generator[Msg, Any, str]:
         """Repeat the spectrum; returns why those since the last time are in doubt, or "".
 
         A change counts if it shows twice. The new spectrum is the reference from then on.
@@ -128,12 +148,20 @@ class TipWatch:
         ----------
         taken : int
             Spectra so far.
+        cause : str
+            Why just now, for the record.
         """
+        self._record.cause.put(cause)
         if self._reference is None:
-            middle = float(np.median([known.merit for known in self._known]))
-            self._reference = min(self._known, key=lambda known: abs(known.merit - middle))
+            # Not one of those that are strange: the tip may have changed before them.
+            first = self._novel[0] if self.strange else math.inf
+            usual = [known for known in self._known if known.number < first] or self._known
+            middle = float(np.median([known.merit for known in usual]))
+            self._reference = min(usual, key=lambda known: abs(known.merit - middle))
             self._known.clear()
         known = self._reference
+        # Up to the last check, and to the spectrum that is repeated, the tip was the one it knows.
+        self.sound = max(self.last, known.number)
         found, didv = yield from self._repeat(known, taken)
         if self._other(found):
             found, didv = yield from self._repeat(known, taken)
@@ -145,6 +173,9 @@ class TipWatch:
             )
             logger.warning("%s; spectra since the last check are repeated", doubt)
             self._reference = _Known(known.number, known.place, didv, known.merit)
+        # Whatever is strange about a sample, it must not ask after every few spectra.
+        self._streak = 2 * self._streak if self.strange and not doubt else self._streak
+        self._novel.clear()
         self.last = taken
         return doubt
 
@@ -187,7 +218,8 @@ def look_after(
     Parameters
     ----------
     drift, tip : DriftWatch, TipWatch or None
-        What to look at. Lines that jump in an image of a drift check ask for a look at the tip.
+        What to look at. Lines that jump in an image of a drift check, and several spectra in a row
+        that a classifier does not know, ask for a look at the tip.
     taken : int
         Spectra so far.
     duration : float
@@ -209,11 +241,18 @@ def look_after(
             why = yield from drift.follow(taken, duration)
         if why:
             doubts.append((range(since + 1, taken + 1), why))
+    if tip is None or not tip.ready or tip.last == taken:
+        return doubts
     jumped = drift is not None and drift.last == taken and drift.jumps > 0
-    asked = tip is not None and tip.ready and tip.last < taken and (over or jumped)
-    if tip is not None and (asked or tip.due(taken)):
-        since = tip.last
-        why = yield from tip.check(taken)
-        if why:
-            doubts.append((range(since + 1, taken + 1), why))
+    for asks, cause in (
+        (jumped, "lines jump in an image"),
+        (tip.strange, "the classifier does not know the spectra"),
+        (tip.due(taken), "it was time"),
+        (over, "the end of the run"),
+    ):
+        if asks:
+            why = yield from tip.check(taken, cause)
+            if why:
+                doubts.append((range(tip.sound + 1, taken + 1), why))
+            break
     return doubts

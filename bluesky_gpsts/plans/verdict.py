@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from bluesky_gpsts.images import echo, step_edge
 from bluesky_gpsts.spectra.surfacestate import current_noise, fit_surface_state
 
-__all__ = ["TipCriteria", "TipVerdict", "alike", "judge_tip"]
+__all__ = ["TipCriteria", "TipVerdict", "alike", "judge_tip", "same_echo"]
 
 Array = NDArray[np.float64]
+
+_SAME = 0.25e-9
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class TipVerdict:
         Most frequent class of the spectra; "" without a classifier.
     novelty : float
         Median novelty of the spectra; NaN without a classifier.
+    echo_dx, echo_dy : float
+        Where the second peak is (m, along columns and against rows of the image, either sign).
     """
 
     passed: bool
@@ -110,6 +114,8 @@ class TipVerdict:
     spectra: int
     label: str
     novelty: float
+    echo_dx: float = math.nan
+    echo_dy: float = math.nan
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -218,6 +224,8 @@ def judge_tip(
         spectra=len(didv),
         label=label,
         novelty=novelty,
+        echo_dx=doubled.dx,
+        echo_dy=doubled.dy,
     )
 
 
@@ -278,3 +286,40 @@ def alike(before: TipVerdict, after: TipVerdict) -> bool:
         and apart("second") < 0.08
         and apart("echo") < 0.15
     )
+
+
+def same_echo(verdict: TipVerdict, earlier: list[TipVerdict], criteria: TipCriteria) -> bool:
+    """Whether all that speaks against a tip is what another tip has shown at the same place.
+
+    Two adsorbates that happen to lie side by side look like a double tip, in every image and under
+    every tip. A second apex goes when the tip changes.
+
+    Parameters
+    ----------
+    verdict : TipVerdict
+        On the tip.
+    earlier : list of TipVerdict
+        What was found in images of the same frame before.
+    criteria : TipCriteria
+        What the verdicts went by.
+    """
+    if len(verdict.reasons) != 1 or not verdict.echo > criteria.echo:
+        return False
+    if verdict.second > criteria.second:
+        # Then the one reason is the step.
+        return False
+
+    def there(other: TipVerdict) -> bool:
+        return (
+            not alike(other, verdict)
+            and other.echo > criteria.echo
+            and min(
+                math.hypot(
+                    other.echo_dx - sign * verdict.echo_dx, other.echo_dy - sign * verdict.echo_dy
+                )
+                for sign in (1.0, -1.0)
+            )
+            < _SAME
+        )
+
+    return any(there(other) for other in earlier)

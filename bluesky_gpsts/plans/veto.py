@@ -8,6 +8,8 @@ from typing import Any
 from bluesky.utils import Msg
 
 from bluesky_gpsts.devices import Alarm, LimitError, NanonisSTM
+from bluesky_gpsts.devices.limits import require_number, require_numbers
+from bluesky_gpsts.devices.signals import SettingSignal
 from bluesky_gpsts.nanonis.files import Frame
 
 __all__ = ["Veto"]
@@ -96,14 +98,20 @@ class Veto:
         rule = self._rules.get(msg.obj)
         if rule is not None:
             rule(value)
-        elif isinstance(value, int | float) and not math.isfinite(value):
-            raise LimitError(f"{msg.obj.name} must be a finite number, not {value!r}")
+        elif isinstance(msg.obj, SettingSignal):
+            self._number(msg.obj, value)
         if msg.obj in (
             self.stm.bias,
             self.stm.z_controller.feedback,
             self.stm.z_controller.setpoint,
         ):
             self._pending.setdefault(msg.kwargs.get("group"), {})[msg.obj] = float(value)
+
+    @staticmethod
+    def _number(signal: Any, value: Any) -> float:
+        """A finite number; True and False are numbers where a setting is a switch."""
+        switch = signal.whole and isinstance(value, bool)
+        return require_number(signal.name, int(value) if switch else value)
 
     # ------------------------------------------------------------ rules
 
@@ -113,7 +121,7 @@ class Veto:
         return {float(signal.get()), *coming}
 
     def _bias(self, value: float) -> None:
-        bias, z = float(value), self.stm.z_controller
+        bias, z = self._number(self.stm.bias, value), self.stm.z_controller
         feedback = any(self._values(z.feedback))
         self.limits.check_bias(bias, feedback=feedback)
         if feedback:
@@ -127,7 +135,7 @@ class Veto:
                 self.limits.check_junction(bias, value)
 
     def _feedback(self, value: float) -> None:
-        if value:
+        if self._number(self.stm.z_controller.feedback, value):
             for bias in self._values(self.stm.bias):
                 self.limits.check_bias(bias, feedback=True)
                 for setpoint in self._values(self.stm.z_controller.setpoint):
@@ -143,7 +151,9 @@ class Veto:
         self.limits.check("a tip speed", value, "m/s", 1e-12, self.limits.speed)
 
     def _drift(self, velocity: Any) -> None:
-        for speed in velocity or ():
+        if velocity is None:
+            return
+        for speed in require_numbers("a drift compensation", velocity, 3):
             most = self.limits.drift
             self.limits.check("a drift compensation", speed, "m/s", -most, most)
 
@@ -151,7 +161,7 @@ class Veto:
         return float(self.stm.piezo.range_x.get()), float(self.stm.piezo.range_y.get())
 
     def _move(self, target: Any) -> None:
-        x, y = (float(value) for value in target)
+        x, y = require_numbers(self.stm.tip.name, target, 2)
         tip = self.stm.tip
         self._speed(float(tip.speed.get()))
         offset = float(tip.offset_x.get()), float(tip.offset_y.get())
@@ -170,8 +180,13 @@ class Veto:
     def _frame_number(self, place: int, value: float) -> None:
         frame = self.stm.scan.frame()
         numbers = [frame.x, frame.y, frame.width, frame.height, frame.angle]
-        numbers[place] = float(value)
-        self._frame(Frame(*numbers))
+        numbers[place] = require_number("a number of the frame", value)
+        try:
+            self._frame(Frame(*numbers))
+        except LimitError:
+            raise
+        except ValueError as error:
+            raise LimitError(f"the frame is refused: {error}") from error
 
     def _frame(self, frame: Frame) -> None:
         self.limits.check_frame(frame, self._reach())

@@ -21,13 +21,13 @@ class Truth:
     Attributes
     ----------
     smallest_gap : float
-        Smallest distance between tip and sample so far (m).
+        Smallest distance between tip and sample so far (m), indentations included.
     largest_current : float
-        Largest magnitude of the tunnelling current so far (A).
+        Largest magnitude of the tunnelling current so far (A), indentations included.
     crashes : int
-        How often the tip has touched the sample.
+        How often the tip has touched the sample without being meant to.
     indentations : int
-        How many of these contacts the tip shaper made.
+        How often the tip shaper has let it touch the sample; these are no crashes.
     tip : Tip or None
         The tip; None if the sample is a recording.
     tip_changes : int
@@ -60,6 +60,8 @@ class Truth:
         self.largest_current = max(self.largest_current, float(np.max(np.abs(current))))
         touching = np.concatenate([[self.touching], np.ravel(gap) < CRASH_GAP])
         contacts = int(np.count_nonzero(touching[1:] & ~touching[:-1]))
-        self.crashes += contacts
-        self.indentations += contacts if shaping else 0
+        if shaping:
+            self.indentations += contacts
+        else:
+            self.crashes += contacts
         self.touching = bool(touching[-1])

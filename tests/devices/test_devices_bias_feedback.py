@@ -1,12 +1,14 @@
 """Bias and feedback: never near zero bias with the feedback on, and off only when confirmed."""
 
+import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bluesky_gpsts.devices import electronics
+from bluesky_gpsts.devices import LimitError, electronics
 from bluesky_gpsts.nanonis import CommandError, ConnectionLost
 from bluesky_gpsts.simulator import Fault
 from bluesky_gpsts.simulator.microscope import CRASH_GAP
@@ -160,3 +162,30 @@ def test_withdraw_goes_over_the_free_connection(bench: Any) -> None:
     bench.stm.z_controller.withdraw()
     assert bench.server.writes == ["ZCtrl.Withdraw"]
     assert bench.controller.tip.feedback is False
+
+
+def setpoints(bench: Any) -> list[float]:
+    """Setpoints as the controller was told them, from the log of the gate."""
+    lines = bench.stm.gate.audit.read_text("utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    return [e["new"][0] for e in entries if e.get("command") == "ZCtrl.SetpntSet"]
+
+
+def test_setpoint_goes_in_steps_with_the_feedback_on(bench: Any, tmp_path: Path) -> None:
+    stm = bench.stm
+    stm.gate.audit = tmp_path / "audit.jsonl"
+    stm.stage()
+    stm.z_controller.setpoint.put(1e-12)
+    down = setpoints(bench)
+    assert down[-1] == 1e-12 and len(down) == 5
+    ratios = [a / b for a, b in zip([3e-11, *down], down, strict=False)]
+    assert all(1.0 < ratio <= 2.001 for ratio in ratios), ratios
+    stm.unstage()
+    back = setpoints(bench)[5:]
+    assert back[-1] == pytest.approx(3e-11) and len(back) == 5 and back == sorted(back)
+    stm.z_controller.feedback.put(0)
+    stm.z_controller.setpoint.put(1e-12)
+    assert len(setpoints(bench)) == 11, "with the feedback off nothing moves"
+    with pytest.raises(LimitError):
+        stm.z_controller.setpoint.put(1e-8)
+    assert len(setpoints(bench)) == 11

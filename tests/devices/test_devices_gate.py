@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from bluesky_gpsts.devices import SIMULATOR_LIMITS, Alarm, Gate, LimitError, NanonisSTM
+from bluesky_gpsts.devices import SIMULATOR_LIMITS, Alarm, DryRun, Gate, LimitError, NanonisSTM
 from bluesky_gpsts.devices.electronics import TipWithdrawn
 from bluesky_gpsts.nanonis import CommandTimeout
+from bluesky_gpsts.nanonis.files import Frame
 from bluesky_gpsts.simulator import Fault
 
 
@@ -56,35 +56,56 @@ def test_read_only_session_writes_nothing(bench: Any, session: Callable[..., Any
     assert bench.controller.tip.feedback is False
 
 
-def test_dry_run_checks_and_remembers_and_writes_nothing(
+def test_dry_run_checks_and_writes_nothing(
     bench: Any, session: Callable[..., Any], tmp_path: Path
 ) -> None:
     log = tmp_path / "audit.jsonl"
     stm, original = session(mode="dry_run", audit=log), bench.state()
     stm.stage()
     stm.bias.put(-0.8)
-    stm.spectroscopy.start.put(0.5)
+    stm.z_controller.setpoint.set(4e-11).wait(timeout=5)
     stm.spectroscopy.points.put(11)
-    stm.scan.pixels.put(32)
-    stm.scan.lines.put(4)
-    assert stm.bias.get() == -0.8
+    stm.tip.set((2e-9, 0.0)).wait(timeout=5)
+    stm.scan.set(Frame(1e-9, 0.0, 4e-9, 4e-9)).wait(timeout=5)
+    stm.piezo.set((1e-12, 0.0, 0.0)).wait(timeout=5)
     with pytest.raises(LimitError):
         stm.bias.put(7.0)
     with pytest.raises(LimitError, match="while the feedback is on"):
         stm.bias.put(0.0)
-    stm.tip.set((2e-9, 0.0)).wait(timeout=5)
-    stm.spectroscopy.trigger().wait(timeout=5)
-    assert stm.spectroscopy.bias.get().shape == (11,)
-    assert np.all(stm.spectroscopy.didv.get() == 0)
-    stm.scan.trigger().wait(timeout=5)
-    assert stm.scan.forward.get().shape == (4, 32)
+    for device, what in ((stm.spectroscopy, "a sweep of"), (stm.scan, "an image of")):
+        with pytest.raises(DryRun, match=f"{what} .* s is allowed and was not taken.*RE\\(plan\\)"):
+            device.trigger()
     stm.unstage()
-    sent = set(bench.server.writes)
-    assert sent <= {"BiasSpectr.Stop", "Scan.Action", "FolMe.Stop"}, "stopping is always allowed"
+    assert bench.server.writes == []
     assert bench.state() == original
     told = [(line["command"], line["new"]) for line in lines(log) if line["event"] == "dry run"]
     assert ("Bias.Set", [-0.8]) in told
     assert any(command == "BiasSpectr.Start" for command, _ in told)
+
+
+def test_dry_run_reads_what_the_controller_has(bench: Any, session: Callable[..., Any]) -> None:
+    stm = session(mode="dry_run")
+    seen: list[float] = []
+    stm.bias.subscribe(lambda value, **_: seen.append(value), run=False)
+    stm.bias.put(-0.8)
+    stm.spectroscopy.points.put(11)
+    stm.tip.set((2e-9, 0.0)).wait(timeout=5)
+    assert stm.bias.get() == stm.bias.read()["stm_bias"]["value"] == pytest.approx(1.2)
+    assert stm.spectroscopy.points.get() == bench.client.call("BiasSpectr.PropsGet")[3]
+    assert stm.tip.where() == pytest.approx((0.0, 0.0), abs=1e-12)
+    bench.client.call("Bias.Set", 0.9)
+    assert stm.bias.get() == pytest.approx(0.9)
+    assert -0.8 not in seen
+
+
+def test_what_a_dry_run_did_not_do_is_not_counted(bench: Any, session: Callable[..., Any]) -> None:
+    limits = replace(SIMULATOR_LIMITS, pulse=4.0, pulse_width=0.1, conditioning_per_hour=1)
+    stm = session(mode="dry_run", limits=limits)
+    stm.pulse.value.put(3.0)
+    for _ in range(2):
+        with stm.gate.planning():
+            stm.pulse.trigger().wait(timeout=5)
+    assert stm.gate.conditioned == 0 and bench.server.writes == []
 
 
 def test_audit_log_has_every_write_with_old_and_new_value(

@@ -66,11 +66,10 @@ def signal_of(stm: NanonisSTM, name: str) -> Any:
 @pytest.mark.parametrize(("name", "value"), REFUSED)
 def test_setting_out_of_limits(bench: Any, name: str, value: float) -> None:
     signal, original = signal_of(bench.stm, name), bench.state()
-    with pytest.raises(ValueError):
-        signal.put(value)
-    error = signal.set(value).exception(timeout=10)
-    assert isinstance(error, ValueError)
-    assert len(str(error)) > 20
+    for way in (signal.put, signal.set, signal.check_value):
+        with pytest.raises(LimitError) as refused:
+            way(value)
+        assert len(str(refused.value)) > 20
     assert bench.server.writes == []
     assert bench.state() == original
 
@@ -184,7 +183,7 @@ def test_frame_of_the_operator_out_of_reach_is_not_scanned(bench: Any) -> None:
 )
 def test_position_out_of_reach(bench: Any, target: tuple[float, float]) -> None:
     original = bench.state()
-    with pytest.raises(LimitError, match="the position at"):
+    with pytest.raises(LimitError, match="the position at|must be 2 finite numbers"):
         bench.stm.tip.set(target)
     with pytest.raises(LimitError):
         bench.stm.tip.check_value(target)
@@ -315,3 +314,37 @@ def test_a_port_that_another_client_holds(bench: Any) -> None:
         client.connected for client in (second.link.main, second.link.data, second.link.emergency)
     )
     assert bench.stm.bias.get() == pytest.approx(1.2), "the first client goes on"
+
+
+@pytest.mark.parametrize("value", ["1", None, [1.0, 2.0], NAN, True, 1j, {}])
+def test_what_is_no_number_is_refused_in_a_sentence(bench: Any, value: Any) -> None:
+    stm = bench.stm
+    for part in (stm.bias, stm.z_controller.setpoint, stm.tip.x, stm.scan.width, stm.lock_in.phase):
+        for way in (part.set, part.put, part.check_value):
+            with pytest.raises(LimitError, match=f"{part.name} must be a finite number, not"):
+                way(value)
+    for part, what in (
+        (stm.tip, "stm_tip must be 2 finite numbers"),
+        (stm.scan, "a frame must be a Frame"),
+    ):
+        for way in (part.set, part.check_value):
+            with pytest.raises(LimitError, match=what):
+                way([1.0] if value == [1.0, 2.0] else value)
+    if value is not None:
+        with pytest.raises(LimitError, match="a drift compensation must be 3 finite numbers"):
+            stm.piezo.set(value)
+    assert bench.server.writes == []
+
+
+def test_what_bluesky_checks_before_a_plan(bench: Any) -> None:
+    from bluesky import RunEngine
+    from bluesky.plan_stubs import mv
+    from bluesky.simulators import check_limits
+
+    RunEngine({})
+    stm = bench.stm
+    check_limits(mv(stm.bias, 1.0, stm.tip, (1e-9, 0.0)))
+    for signal, value in ((stm.bias, 7.0), (stm.tip, (1.0, 0.0)), (stm.tip.x, 1.0)):
+        with pytest.raises(LimitError):
+            check_limits(mv(signal, value))
+    assert bench.server.writes == []

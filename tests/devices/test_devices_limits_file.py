@@ -73,18 +73,57 @@ def test_unknown_key(write: Any) -> None:
         ("depth", "1.0"),
         ("conditioning_per_hour", "1.5"),
         ("motor_steps", "true"),
+        ("bias", "[1.0, 5.0]"),
+        ("bias", "[-0.01, 0.01]"),
+        ("bias_step", "0.9"),
+        ("setpoint", "[0.0, 1e-9]"),
+        ("conductance", "1e-14"),
+        ("modulation", "0.9"),
+        ("margin", "1e-3"),
+        ("drift", "1e-7"),
+        ("approach", "1e-8"),
+        ("depth", "9e-8"),
+        ("pulse", "5.0"),
+        ("depth", "1e-9"),
     ],
 )
 def test_limit_that_no_instrument_has(write: Any, name: str, value: str) -> None:
-    with pytest.raises(ValueError, match=rf"limits\.toml: limits: {name}"):
-        Limits.load(write(changed(name, value)))
+    """By itself, or beside the others."""
+    text = changed(name, value)
+    if (name, value) in (("bias_step", "0.9"), ("modulation", "0.9")):
+        text = text.replace("bias = [-5, 5]", "bias = [-0.3, 0.3]")
+    if value in ("1e-8", "9e-8"):
+        text = text.replace("z = [-1.95e-7, 1.95e-7]", "z = [-4e-9, 4e-9]")
+    if (name, value) == ("drift", "1e-7"):
+        text = text.replace("\nspeed = 2e-7", "\nspeed = 5e-8")
+    told = "smallest_bias" if value == "[-0.01, 0.01]" else name
+    told = "conditioning_per_hour" if (name, value) == ("depth", "1e-9") else told
+    with pytest.raises(ValueError, match=rf"limits\.toml: limits: {told}"):
+        Limits.load(write(text))
+
+
+def test_pulses_without_a_width_or_a_number(write: Any) -> None:
+    text = changed("pulse", "5.0")
+    with pytest.raises(ValueError, match="pulse allows 5 V, and pulse_width, 0, forbids pulses"):
+        Limits.load(write(text))
+    with pytest.raises(ValueError, match="conditioning_per_hour is 0, which forbids the pulses"):
+        Limits.load(write(text.replace("pulse_width = 0", "pulse_width = 0.1")))
+
+
+def test_byte_order_mark_of_other_editors(tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text(TEXT, "utf-8-sig")
+    assert Limits.load(path) == replace(SIMULATOR_LIMITS, instrument="STM 1")
 
 
 def test_file_that_is_no_toml(write: Any) -> None:
     with pytest.raises(ValueError, match="is not a TOML file"):
         Limits.load(write("bias == 3"))
-    with pytest.raises(OSError):
-        Limits.load(write(TEXT).with_name("missing.toml"))
+    path = write(TEXT)
+    with pytest.raises(FileNotFoundError, match="no file of limits .*missing.toml; 'gpsts limits"):
+        Limits.load(path.with_name("missing.toml"))
+    with pytest.raises(OSError, match="is a folder"):
+        Limits.load(path.parent)
 
 
 @given(st.text(max_size=200))
@@ -120,7 +159,7 @@ def test_pulses_indentations_and_motor_are_forbidden_unless_written_down() -> No
         lambda: limits.check_depth(float("nan")),
         lambda: limits.check_motor(11),
     ):
-        with pytest.raises(LimitError, match="is refused: this instrument allows"):
+        with pytest.raises(LimitError, match="is refused: this instrument allows|must be a finite"):
             refused()
 
 

@@ -214,7 +214,7 @@ def test_bias_that_may_not_be_restored_means_withdraw(bench: Any) -> None:
     """The operator had been beyond the limits; the way back there is not ours to go."""
     bench.client.call("Bias.Set", 6.0)
     bench.stm.stage()
-    bench.client.call("Bias.Set", 4.0)
+    bench.stm.bias.put(4.0)
     bench.server.commands.clear()
     with pytest.raises(LimitError, match="a bias of 6 V"):
         bench.stm.unstage()
@@ -283,3 +283,39 @@ def test_withdraw_takes_any_port_if_its_own_is_lost(bench: Any) -> None:
     assert set(writes[writes.index("Bias.Set") + 1 :]) == {"ZCtrl.Withdraw"}
     assert writes.count("ZCtrl.Withdraw") >= 2
     assert bench.controller.tip.feedback is False
+
+
+def test_what_the_operator_has_changed_stays_and_the_rest_goes_back(bench: Any) -> None:
+    stm, call = bench.stm, bench.client.call
+    stm.stage()
+    stm.bias.put(0.9)
+    stm.lock_in.amplitude.put(0.02)
+    call("ZCtrl.OnOffSet", 0)
+    stm.unstage()
+    state = bench.state()
+    assert state["ZCtrl.OnOffGet"] == [0], "switched off, and it stays off"
+    assert state["Bias.Get"] == pytest.approx([1.2])
+    assert state["LockIn.ModAmpGet"] == pytest.approx([5e-3])
+    call("ZCtrl.OnOffSet", 1)
+    stm.stage()
+    stm.z_controller.setpoint.put(4e-12)
+    call("Bias.Set", 0.1)
+    stm.unstage()
+    state = bench.state()
+    assert state["Bias.Get"] == pytest.approx([0.1])
+    assert state["ZCtrl.SetpntGet"] == pytest.approx([4e-12]), "30 pA do not go with 0.1 V"
+    assert bench.simulator.truth.crashes == 0
+    assert not stm.gate.alarm
+
+
+@pytest.mark.parametrize("kind", ["silence", "drop", "garble"])
+def test_write_whose_outcome_is_unknown_is_nobody_elses(bench: Any, kind: str) -> None:
+    """The controller has carried it out, and its reply is lost: it is put back."""
+    quick(bench)
+    original = bench.state()
+    bench.stm.stage()
+    bench.simulator.inject(Fault(kind, "Bias.Set", times=1))
+    with pytest.raises((NanonisError, ConnectionError)):
+        bench.stm.bias.put(1.19)
+    bench.stm.unstage()
+    assert bench.state() == original

@@ -16,10 +16,11 @@ from device_bench import Bench
 
 from bluesky_gpsts.devices.electronics import TipWithdrawn
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError
+from bluesky_gpsts.images import echo
 from bluesky_gpsts.physics import Tip, sharp
 from bluesky_gpsts.plans import TipVerdict, check_tip, condition_tip
 from bluesky_gpsts.plans.treatments import ladder
-from bluesky_gpsts.plans.verdict import alike
+from bluesky_gpsts.plans.verdict import TipCriteria, alike, same_echo
 from bluesky_gpsts.simulator import Sample, open_sample
 
 ALLOWED = replace(
@@ -151,7 +152,7 @@ def test_conditioning_until_the_tip_is_fit(
         "an indentation by 1.10 nm",
         "an indentation by 1.10 nm",
     ]
-    assert truth.crashes == truth.indentations == count
+    assert truth.indentations == count and truth.crashes == 0
     assert stm.gate.conditioned == count
     half = stm.scan.frame().width / 2
     for x, y in touched:
@@ -186,6 +187,26 @@ def test_an_imprint_tells_of_a_second_apex_that_no_step_shows(
     reasons = [event["data"]["tip_reasons"] for event in documents.events("tip")]
     assert any("its imprint appears again 1." in reason for reason in reasons)
     assert len(documents.events("imprint")) == result.attempts
+
+
+def test_adsorbates_side_by_side_are_no_double_tip(
+    gold: Bench, engine: RunEngine, documents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays where it is while the tip changes is the surface's; the imprint confirms it."""
+    import bluesky_gpsts.plans.verdict as verdict
+    from bluesky_gpsts.images import Echo
+
+    pair = Echo(0.4, 2e-9, 1e-9, 2)
+    monkeypatch.setattr(verdict, "echo", lambda image, pixel: pair)
+    gold.simulator.change_tip(BLUNT)
+    always_good(monkeypatch, [UNSTABLE, sharp(), sharp()])
+    result = run(engine, condition_tip(gold.stm, attempts=4))
+    assert result.passed and result.attempts == 2
+    told = [event["data"] for event in documents.events("tip")]
+    assert [d["tip_passed"] for d in told] == [0, 0, 0, 1]
+    assert "adsorbates appear again 2.2 nm away" in told[2]["tip_reasons"]
+    assert told[3]["tip_reasons"] == ""
+    assert len(documents.events("imprint")) == 1
 
 
 def verdict_echo_of_nothing() -> Any:
@@ -261,15 +282,56 @@ def test_a_safe_tip_event_ends_it_and_the_tip_stays_away(
         (check_tip, {"n_spectra": 0}, "n_spectra must be a whole number of 1"),
         (check_tip, {"bias_range": (0.5, -0.6)}, "must hold the surface state at -0.48 V"),
         (check_tip, {"bias_range": (6.0, -1.0)}, "a bias of 6 V is refused"),
-        (check_tip, {"width": -1e-9}, "width must be above 0"),
+        (check_tip, {"width": -1e-9}, "width must lie in 4e-09 to 1e-06 m, not -1e-09"),
+        (check_tip, {"width": 1e-12}, "width must lie in"),
+        (check_tip, {"width": "34e-9"}, "width must lie in"),
+        (check_tip, {"width": 300e-9}, "too coarse for the edge of a step"),
+        (check_tip, {"width": 90e-9, "line_time": 0.01}, "a scan speed of 9e-06 m/s is refused"),
+        (check_tip, {"pixels": 1 << 20}, "pixels is 1048576; give at most 1024"),
+        (check_tip, {"lines": 5000}, "lines is 5000; give at most 1024"),
+        (check_tip, {"lines": 100.0}, "lines must be a whole number"),
+        (check_tip, {"n_spectra": 1000}, "n_spectra is 1000; give at most 100"),
+        (check_tip, {"n_points": 10**6}, "n_points is 1000000; give at most 10000"),
+        (check_tip, {"n_points": "many"}, "n_points must be a whole number"),
+        (check_tip, {"onset": "x"}, "onset must lie in -10 to 10 V, not 'x'"),
+        (check_tip, {"onset": math.nan}, "onset must lie in"),
+        (check_tip, {"classifier": 5}, "classifier must be text, not 5"),
+        (check_tip, {"classifier": None}, "classifier must be text, not None"),
+        (check_tip, {"line_time": None}, "line_time must lie in"),
+        (check_tip, {"settle": 1e6}, "settle must lie in"),
+        (check_tip, {"settling": -1.0}, "settling must lie in"),
+        (check_tip, {"integration": 0.0}, "integration must lie in"),
+        (check_tip, {"modulation": "5 mV"}, "modulation must be 0 or above"),
+        (check_tip, {"center": 5}, "center must be two numbers"),
+        (check_tip, {"bias_range": 1.0}, "bias_range must be two numbers"),
+        (check_tip, {"md": 5}, "md must be a dict"),
         (check_tip, {"center": (1.0, 0.0)}, "the frame's corner at x"),
         (check_tip, {"modulation": 0.2}, "a modulation of 0.2 V is refused"),
         (check_tip, {"classifier": "nobody"}, "there is no model 'nobody'"),
         (condition_tip, {"attempts": 0}, "attempts must be a whole number of 1"),
         (condition_tip, {"method": "hammer"}, "method must be one of"),
-        (condition_tip, {"depths": (-1e-9, 1e-9)}, "a depth must be above 0"),
+        (condition_tip, {"depths": (-1e-9, 1e-9)}, "depths must be above 0 and go from mild"),
+        (condition_tip, {"depths": (1.5e-9, 0.9e-9)}, "depths must be above 0 and go from mild"),
+        (condition_tip, {"depths": 1e-9}, "depths must be two numbers"),
+        (condition_tip, {"depths": ("a", "b")}, "depths must be two numbers"),
+        (condition_tip, {"method": "pulse", "pulses": (4.0, 2.8)}, "pulses must be of one sign"),
+        (condition_tip, {"method": "pulse", "pulses": (-2.8, 4.0)}, "pulses must be of one sign"),
+        (condition_tip, {"pulses": None}, "pulses must be two numbers"),
+        (condition_tip, {"pulse_width": "long"}, "pulse_width must be above 0"),
+        (condition_tip, {"attempts": 10**6}, "attempts is 1000000; give at most 1000"),
+        (condition_tip, {"attempts": 2.5}, "attempts must be a whole number"),
+        (condition_tip, {"method": 5}, "method must be text"),
+        (condition_tip, {"keep_away": 5}, "keep_away must be a list of pairs"),
+        (condition_tip, {"keep_away": [5]}, "a place of keep_away must be two numbers"),
+        (condition_tip, {"keep_away": "ab"}, "keep_away must be a list of pairs"),
+        (condition_tip, {"distance": 1e-13}, "distance must lie in"),
+        (condition_tip, {"distance": None}, "distance must lie in"),
+        (condition_tip, {"area": 1e-12}, "area must lie in 1.5e-08 to 1e-06 m"),
+        (condition_tip, {"area": 9e-7, "center": (4e-7, 0.0)}, "the frame's corner at x"),
+        (condition_tip, {"onset": "x"}, "onset must lie in"),
+        (condition_tip, {"width": 1e-12}, "width must lie in"),
         (condition_tip, {"keep_away": [[0.0]]}, "a place of keep_away must be two numbers"),
-        (condition_tip, {"distance": 0.0}, "distance must be above 0"),
+        (condition_tip, {"distance": 0.0}, "distance must lie in 1e-09 to 1e-06 m"),
     ],
 )
 def test_bad_arguments(
@@ -319,3 +381,53 @@ def test_which_verdicts_are_alike() -> None:
     assert alike(one, replace(one, onset=-0.485, edge=0.43e-9, echo=0.1))
     for change in ({"edge": 0.5e-9}, {"noise": 0.02}, {"onset": -0.44}, {"roughness": 0.3}):
         assert not alike(one, replace(one, **change))
+
+
+def test_which_echo_is_the_surfaces() -> None:
+    numbers = dict.fromkeys(
+        ("onset", "onset_error", "onset_width", "height", "height_error", "roughness"), 0.01
+    )
+    double = TipVerdict(
+        False,
+        ("the tip is double: adsorbates appear again 2.0 nm away (echo 0.40)",),
+        **numbers,
+        noise=0.01,
+        edge=0.2e-9,
+        second=0.0,
+        echo=0.4,
+        adsorbates=2,
+        spectra=5,
+        label="",
+        novelty=math.nan,
+        echo_dx=2e-9,
+        echo_dy=0.1e-9,
+    )
+    criteria, noisy = TipCriteria(), replace(double, noise=0.2)
+    assert same_echo(double, [noisy], criteria)
+    assert same_echo(double, [replace(noisy, echo_dx=-2e-9, echo_dy=-0.1e-9)], criteria)
+    assert not same_echo(double, [], criteria)
+    assert not same_echo(double, [double], criteria), "the same tip"
+    assert not same_echo(double, [replace(noisy, echo_dx=1.5e-9)], criteria), "elsewhere"
+    assert not same_echo(double, [replace(noisy, echo=0.1)], criteria), "not there"
+    assert not same_echo(replace(double, reasons=("a", "b")), [noisy], criteria)
+    assert not same_echo(replace(double, second=0.2), [replace(noisy, second=0.2)], criteria)
+
+
+@pytest.mark.parametrize("place", [(-6e-9, -6e-9), (6e-9, 0.0)])
+def test_a_heap_that_is_wide_is_one_heap(place: tuple[float, float]) -> None:
+    """Herringbone and noise give its top two maxima; two ends of a tip are farther apart."""
+    line = ((np.arange(96) + 0.5) / 96 - 0.5) * 10e-9
+    x, y = (part.ravel() for part in np.meshgrid(place[0] + line, place[1] - line))
+    noise = 2e-12 * np.random.default_rng(0).standard_normal((96, 96))
+    pixel = (10e-9 / 96, 10e-9 / 96)
+
+    def image(tip: Tip) -> Any:
+        sample = open_sample("au111", 0).under(tip).marked(*place, 90e-12, 0.8e-9)
+        return sample.junction.topography(x, y, 1.0, 30e-12).reshape(96, 96) + noise
+
+    assert echo(image(sharp()), pixel).strength > 0.15
+    assert echo(image(sharp()), pixel, 0.8e-9).strength < 0.05
+    double = image(Tip(apexes=((0.0, 0.0, 1.0), (1.8e-9, 0.5e-9, 0.7))))
+    assert echo(double, pixel, 0.8e-9).strength > 0.15
+    with pytest.raises(ValueError, match="nearest is 5e-09 m"):
+        echo(double, pixel, 5e-9)

@@ -1,6 +1,7 @@
 """A tip that changes in the middle of a run is noticed, and what it spoilt is repeated."""
 
 import logging
+import math
 import re
 from typing import Any
 
@@ -10,9 +11,11 @@ from bluesky import RunEngine
 
 from bluesky_gpsts.physics import Tip
 from bluesky_gpsts.plans import TipChecks, gp_sts
+from bluesky_gpsts.plans.tipwatch import TipWatch
 from bluesky_gpsts.simulator import Sample, open_sample
 
 # A bump of its own density of states shows in every spectrum.
+CONTAMINATED = Tip(background=((0.1, 0.07, 3.0),))
 STAINED = Tip(background=((-0.2, 0.08, 1.5),))
 ARGUMENTS = {"n_spectra": 12, "n_points": 128, "window": (-0.4, 0.0), "bias_range": (0.5, -0.9)}
 
@@ -64,6 +67,42 @@ def test_a_change_is_noticed_and_what_it_spoilt_repeated(
     assert "the tip has changed: spectrum" in flags["reason"][0]
     assert len(documents.events("primary")) == 16
     assert documents.columns("map")["n_data"] == [12.0]
+
+
+def test_spectra_that_the_classifier_does_not_know_ask_at_once(
+    engine: RunEngine,
+    documents: Any,
+    make_bench: Any,
+    au111: Sample,
+    small: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A repetition would be due after forty spectra only."""
+    caplog.set_level(logging.CRITICAL)
+    bench = make_bench(sample=au111)
+    arguments = {**small, **ARGUMENTS, "n_points": 256, "bias_range": (1.0, -1.0)}
+    arguments |= {"settle": 0.5, "settling": 4e-3, "integration": 20e-3}
+    change_after(engine, bench, 4, CONTAMINATED)
+    engine(gp_sts(bench.stm, **arguments, classifier="default", tip_checks={"every": 40}))
+    columns = documents.columns("reference")
+    assert columns["cause"][0] == "the classifier does not know the spectra"
+    assert 7 <= columns["after"][0] <= 9 and columns["changed"][:2] == [1, 1]
+    flagged = documents.columns("flags")["primary_seq_num"]
+    assert {5.0, 6.0, 7.0} <= set(flagged)
+    # The new tip stays strange, and that it has not changed again is not asked for ever.
+    assert columns["cause"].count("the classifier does not know the spectra") <= 5
+
+
+def test_how_many_strange_spectra_ask(bench: Any) -> None:
+    watch = TipWatch(bench.stm, TipChecks())
+    watch.named(1, 0.9)
+    watch.named(2, 0.9)
+    watch.named(3, math.nan)
+    assert not watch.strange
+    watch.named(4, 0.9)
+    assert watch.strange
+    watch.named(5, 0.4)
+    assert not watch.strange
 
 
 @pytest.mark.parametrize(

@@ -401,7 +401,11 @@ GUARDS = [
     ),
     Guard(
         "feedback switched on after the safe tip",
-        both(without(ZController, "withdrawn", False), without(ZController, "_require_no_event")),
+        both(
+            without(ZController, "withdrawn", False),
+            without(ZController, "_require_no_event"),
+            without(NanonisSTM, "changed_by_others", {}),
+        ),
         restored(trip),
     ),
     Guard("settings that stay", without(NanonisSTM, "restore"), restored(put("bias", 0.8))),
