@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> int:
     if options.folder is not None and options.labels is not None:
         raise ValueError("--folder and --labels are two sources; give one of them")
     if options.name is not None:
-        from bluesky_gpsts.spectra.card import check_name
+        from bluesky_gpsts.models import check_name
 
         check_name(options.name)
     for option, owners in _OWNERS.items():
