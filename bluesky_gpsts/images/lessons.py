@@ -1,7 +1,8 @@
 """What the multi-task network is to say of a drawn image, on the grid that it works at."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.networks import QUALITIES
 from bluesky_gpsts.images.prepare import check_image, prepare
 
-__all__ = ["SIGMA", "VERDICTS", "Lesson", "batch", "lesson", "to_grid"]
+__all__ = ["SIGMA", "VERDICTS", "Lesson", "batch", "lesson", "random_ruin", "to_grid"]
 
 SIGMA = 1.0
 """Radius (pixels of the grid) of the spot that the network is to draw for an atom."""
@@ -120,7 +121,7 @@ def lesson(drawn: DrawnImage, stretch: float = 1.0) -> Lesson:
         ):
             middle = (np.arange(size // step) + 0.5) * step * scale - 0.5
             places.append(np.clip(np.round(middle).astype(int), 0, limit - 1))
-        return np.ix_(*places)  # type: ignore[return-value]
+        return np.ix_(*places)
 
     rows = drawn.rows[drawn.terrace[sampled(2)] - 1]
     return Lesson(
@@ -184,33 +185,34 @@ def batch(
         left = 8 * int(rng.integers(0, max(1, (width - size) // 8 + 1)))
         gain = np.float32(np.exp(rng.normal(0.0, 0.15)))
         flips = [axis for axis in (1, 2) if rng.random() < 0.5]
-        for name, values, divide, factor in (
-            ("channels", one.channels, 1, gain),
+        entries: tuple[tuple[str, NDArray[Any], int, float], ...] = (
+            ("channels", one.channels, 1, float(gain)),
             ("atom", one.atom[None], 1, 1.0 / 255.0),
             ("offset", one.offset, 1, 1.0 / _LEVELS),
             ("defect", one.defect[None], 1, 1.0),
             ("step", one.step[None], 2, 1.0),
             ("direction", one.direction, 2, 0.01),
-        ):
+        )
+        for name, values, divide, factor in entries:
             side = size // divide
             low, beside = top // divide, left // divide
             square = values[:, low : low + side, beside : beside + side].astype(np.float32)
             missing = (side - square.shape[1], side - square.shape[2])
             if any(missing):
                 square = np.pad(square, ((0, 0), (0, missing[0]), (0, missing[1])))
-            square = np.flip(square, flips) * np.float32(factor)
+            square = np.flip(square, tuple(flips)) * np.float32(factor)
             if name == "offset":
                 square[0] *= -1.0 if 2 in flips else 1.0
                 square[1] *= -1.0 if 1 in flips else 1.0
             if name == "direction" and len(flips) == 1:
                 square[1] *= -1.0
             parts.setdefault(name, []).append(square)
-        parts.setdefault("verdict", []).append(np.float32(one.verdict))
-        parts.setdefault("taught", []).append(np.float32(one.verdict == 0))
+        parts.setdefault("verdict", []).append(np.asarray(one.verdict, np.float32))
+        parts.setdefault("taught", []).append(np.asarray(one.verdict == 0, np.float32))
     return {name: np.stack(values) for name, values in parts.items()}
 
 
-def lessons_of(images: Iterable[DrawnImage], rng: np.random.Generator) -> Iterable[Lesson]:
-    """Lessons of drawn images, whose pixel size is told wrong by up to 6 %."""
-    for image in images:
-        yield lesson(image, float(np.exp(rng.uniform(-0.06, 0.06))))
+def random_ruin(rng: np.random.Generator) -> str:
+    """One of the ways in which a drawn image can be ruined."""
+    kinds = [kind for kind in _MEANING if kind]
+    return kinds[int(rng.integers(len(kinds)))]

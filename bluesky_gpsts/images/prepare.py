@@ -127,8 +127,10 @@ def prepare(image: Float32, pixel: float | tuple[float, float]) -> Prepared:
     size = (-shape[0] % CELL, -shape[1] % CELL)
 
     def fit(x: "torch.Tensor") -> "torch.Tensor":
-        options = {"mode": "bilinear", "align_corners": False, "antialias": True}
-        return interpolate(x[None, None], shape, **options)[0, 0]
+        fitted = interpolate(
+            x[None, None], shape, mode="bilinear", align_corners=False, antialias=True
+        )
+        return fitted[0, 0]
 
     values = fit(values)
     if mask is None:

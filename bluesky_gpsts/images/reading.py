@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bluesky_gpsts.images.decode import Decoded, decode
-from bluesky_gpsts.images.prepare import GRID, Prepared, check_image, prepare
+from bluesky_gpsts.images.prepare import Prepared, check_image, prepare
 from bluesky_gpsts.images.quality import Verdict, features, judge
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS, RowLattice
 from bluesky_gpsts.images.terracemap import TerraceMap, map_terraces
@@ -395,7 +395,8 @@ def _terrace(
         return Terrace(number, area, None, np.full(2, nan), nan, nan, 0.0)
     vectors = lattice.mean * prepared.scale * pixel
     x, y = vectors[0]
-    near = lattice.sites(*(tuple(lattice.origin + k * 12.0) for k in (-1, 1)))  # type: ignore[arg-type]
+    x0, y0 = lattice.origin.tolist()
+    near = lattice.sites((x0 - 12.0, y0 - 12.0), (x0 + 12.0, y0 + 12.0))
     middle = near[np.argmin(np.hypot(*(near - lattice.origin).T))] if len(near) else lattice.origin
     return Terrace(
         number,
@@ -463,6 +464,7 @@ def _enlarged(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np
     from torch.nn.functional import interpolate
 
     source = torch.from_numpy(values)[None, None]
-    options = {"mode": "bilinear", "align_corners": False, "antialias": True}
-    result: NDArray[np.float32] = interpolate(source, shape, **options)[0, 0].numpy()
+    size = (shape[0], shape[1])
+    large = interpolate(source, size, mode="bilinear", align_corners=False, antialias=True)
+    result: NDArray[np.float32] = large[0, 0].numpy()
     return result

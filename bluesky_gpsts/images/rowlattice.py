@@ -146,7 +146,7 @@ def fit_row_lattice(
     flat = block[:, 1] * nx + block[:, 0]
 
     def collect(values: Array) -> Array:
-        return np.bincount(flat, values, nx * ny).reshape(ny, nx)
+        return np.asarray(np.bincount(flat, values, nx * ny).reshape(ny, nx), float)
 
     grids = np.stack(
         [collect(part) for k in (0, 1) for part in (wave[:, k].real, wave[:, k].imag)]

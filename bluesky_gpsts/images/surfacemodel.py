@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bluesky_gpsts.images.networks import OUTPUTS, QUALITIES, build_surface, fold
 from bluesky_gpsts.images.prepare import CELL, CHANNELS, Prepared
+from bluesky_gpsts.images.weights import filled
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +77,15 @@ class SurfaceModel:
     def __init__(self, members: "list[nn.Module]", gate: dict[str, Any]) -> None:
         import torch
 
-        self._members = [fold(net).to(memory_format=torch.channels_last) for net in members]
+        self._members = [
+            fold(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for net in members
+        ]
         self.gate = gate
+
+    def with_gate(self, gate: dict[str, Any]) -> "SurfaceModel":
+        """Return the same networks with other settings of the gate."""
+        return SurfaceModel(self._members, gate)
 
     @property
     def name(self) -> str:
@@ -218,31 +226,6 @@ class SurfaceModel:
         if len(arrays) != sum(len(net.state_dict()) for net in members):
             raise ValueError("there are more weights than the networks take; train them again")
         return cls(members, gate)
-
-
-def filled(net: "nn.Module", arrays: dict[str, NDArray[Any]]) -> "nn.Module":
-    """Put arrays into a folded network, after a check of every shape.
-
-    Raises
-    ------
-    ValueError
-        If an array is missing, of another shape, too many, or not finite.
-    """
-    import torch
-
-    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
-    found = {name: tuple(np.shape(value)) for name, value in arrays.items()}
-    if wanted != found:
-        wrong = sorted(n for n in wanted | found if wanted.get(n) != found.get(n))
-        raise ValueError(
-            f"weights {', '.join(wrong[:4])} are missing, too many or of another shape; train the "
-            "network again"
-        )
-    state = {name: torch.from_numpy(np.array(v, np.float32)) for name, v in arrays.items()}
-    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise ValueError("some weights are not finite; train the network again")
-    net.load_state_dict(state)
-    return net
 
 
 def _tiles(

@@ -85,6 +85,6 @@ def map_terraces(step: Float32, direction: Float32) -> TerraceMap:
     for number, box in enumerate(find_objects(labels, count), start=1):
         if box is not None:
             inside = labels[box] == number
-            mean = np.sum(wave[box][inside & clear[box]]) if (inside & clear[box]).any() else 0.0
+            mean = complex(np.sum(wave[box][inside & clear[box]]))
             directions[number - 1] = 0.5 * np.angle(mean) % np.pi if mean else 0.5 * common
     return TerraceMap(labels, directions)

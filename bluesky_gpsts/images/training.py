@@ -4,21 +4,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bluesky_gpsts.images.lessons import Lesson, batch
+from bluesky_gpsts.images.decode import decode
+from bluesky_gpsts.images.lessons import Lesson, batch, lesson, random_ruin
 from bluesky_gpsts.images.networks import OUTPUTS, build_surface
-from bluesky_gpsts.images.prepare import CHANNELS
+from bluesky_gpsts.images.prepare import CHANNELS, check_image, prepare
+from bluesky_gpsts.images.quality import features, fit_gate
+from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.surfacemodel import SurfaceModel
+from bluesky_gpsts.images.terracemap import map_terraces
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["SIZE", "fit_network"]
+__all__ = ["draw_lessons", "fit_network", "train_surface", "with_gate"]
 
 SIZE, BATCH = 128, 8
 _RATE = 3e-3
 _WEIGHTS = {"atom": 1.0, "offset": 0.15, "defect": 1.0, "step": 0.4, "direction": 0.4}
 _VERDICT = 0.1
+_RUINED, _STRETCH = 0.125, 0.06
 
 
 def fit_network(
@@ -62,7 +69,8 @@ def fit_network(
     rng = np.random.default_rng([seed, 81])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build_surface(CHANNELS).to(memory_format=torch.channels_last)
+        net = build_surface(CHANNELS)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _RATE, steps + 1, pct_start=min(0.3, 0.1 + 10.0 / steps)
@@ -87,7 +95,7 @@ def fit_network(
 
 
 def surface_loss(
-    net: "nn.Module", taught: "dict[str, np.typing.NDArray[np.float32]]"
+    net: "nn.Module", taught: dict[str, NDArray[np.float32]]
 ) -> "dict[str, torch.Tensor]":
     """Weighted losses by name of one batch from `bluesky_gpsts.images.lessons.batch`."""
     import torch
@@ -118,3 +126,119 @@ def surface_loss(
     wanted = given["verdict"].long()[:, None, None].expand(-1, *verdict.shape[2:])
     losses["verdict"] = _VERDICT * cross_entropy(verdict, wanted)
     return losses
+
+
+def train_surface(
+    seed: int = 0,
+    *,
+    images: int = 2000,
+    steps: int = 16000,
+    members: int = 2,
+    gate_images: int = 400,
+    progress: bool = True,
+) -> "SurfaceModel":
+    """Train the default model on drawn images, and fit its quality gate to others.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of everything random.
+    images : int
+        Images to learn from, about 0.5 s each to draw.
+    steps : int
+        Batches for each member of the ensemble; about 0.1 s each on one core.
+    members : int
+        Networks in the ensemble.
+    gate_images : int
+        Images that the gate is fitted to, half of them ruined.
+    progress : bool
+        Show bars with the time left.
+
+    Returns
+    -------
+    SurfaceModel
+
+    Raises
+    ------
+    ValueError
+        If there are too few images, steps or members.
+    """
+    if images < 1 or members < 1 or gate_images < 20:
+        raise ValueError(
+            f"{images} images, {members} members, {gate_images} images for the gate; give 1 or "
+            "more, 1 or more, and 20 or more"
+        )
+    lessons = draw_lessons(seed, images, progress)
+    nets = [
+        fit_network(
+            lessons,
+            members * seed + number,
+            steps,
+            progress=progress,
+            what=f"network {number + 1} of {members}",
+        )
+        for number in range(members)
+    ]
+    return with_gate(SurfaceModel(nets, {}), seed, gate_images, progress)
+
+
+def draw_lessons(seed: int, count: int, progress: bool) -> list[Lesson]:
+    """Draw images to learn from, an eighth of them ruined.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the images.
+    count : int
+        How many.
+    progress : bool
+        Show a bar with the time left.
+
+    Returns
+    -------
+    list of Lesson
+    """
+    from tqdm import tqdm
+
+    rng = np.random.default_rng([seed, 82])
+    found = []
+    for _ in tqdm(range(count), "drawing", disable=not progress):
+        drawn = draw_image(rng, ruined=random_ruin(rng) if rng.random() < _RUINED else "")
+        # A scanner that is out of calibration by a few percent must not matter.
+        found.append(lesson(drawn, float(np.exp(rng.uniform(-_STRETCH, _STRETCH)))))
+    return found
+
+
+def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> SurfaceModel:
+    """Fit the quality gate of a model to drawn images of several sizes, half of them ruined.
+
+    Parameters
+    ----------
+    model : SurfaceModel
+        Trained networks; its gate is replaced.
+    seed : int
+        Seed of the images.
+    count : int
+        How many, 20 or more.
+    progress : bool
+        Show a bar with the time left.
+
+    Returns
+    -------
+    SurfaceModel
+    """
+    from tqdm import tqdm
+
+    rng = np.random.default_rng([seed, 83])
+    values, fine = [], []
+    for number in tqdm(range(count), "quality gate", disable=not progress):
+        ruin = random_ruin(rng) if number % 2 else ""
+        pixels = int(rng.choice([96, 160, 256, 256])) 
+        drawn = draw_image(rng, pixels=pixels, ruined=ruin)
+        prepared = prepare(check_image(drawn.image), drawn.pixel)
+        maps = model.maps(prepared)
+        decoded = decode(maps, map_terraces(maps.step, maps.direction))
+        values.append(features(prepared, maps, decoded))
+        fine.append(not drawn.ruined)
+    gate = fit_gate(np.array(values), np.array(fine))
+    return model.with_gate(gate)
