@@ -19,6 +19,7 @@ BENCHMARKS = (
     "decode",
     "drift",
     "drift-map",
+    "images",
     "latency",
     "map",
     "safety",

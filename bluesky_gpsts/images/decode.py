@@ -72,7 +72,7 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
     -------
     Decoded
     """
-    from scipy.ndimage import maximum_filter
+    from scipy.ndimage import find_objects, maximum_filter
     from scipy.spatial import cKDTree
 
     height, width = maps.atom.shape
@@ -82,22 +82,23 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
     owner = _label(terraces.labels, peaks)
     lattices: list[RowLattice | None] = []
     sites, numbers = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
+    order = np.argsort(owner, kind="stable")
+    cuts = np.searchsorted(owner[order], np.arange(1, terraces.directions.size + 2))
+    boxes = find_objects(terraces.labels, terraces.directions.size)
     for number, direction in enumerate(terraces.directions.tolist(), start=1):
-        mine = owner == number
+        mine = order[cuts[number - 1] : cuts[number]]
         lattice = fit_row_lattice(
             peaks[mine], strengths[mine], direction, ALONG / GRID, ROWS / GRID
         )
         if lattice is not None and lattice.coherence < _COHERENT:
             lattice = None
         lattices.append(lattice)
-        if lattice is None:
+        box = boxes[number - 1]
+        if lattice is None or box is None:
             continue
-        rows, columns = np.nonzero(terraces.labels == number)
-        low = max(-0.5, 2.0 * columns.min() - 0.5), max(-0.5, 2.0 * rows.min() - 0.5)
-        high = (
-            min(width - 0.5, 2.0 * columns.max() + 1.5),
-            min(height - 0.5, 2.0 * rows.max() + 1.5),
-        )
+        rows, columns = box
+        low = 2.0 * columns.start - 0.5, 2.0 * rows.start - 0.5
+        high = min(width, 2.0 * columns.stop) - 0.5, min(height, 2.0 * rows.stop) - 0.5
         found = lattice.sites(low, high)
         found = found[_label(terraces.labels, found) == number]
         sites.append(found)
