@@ -16,7 +16,6 @@ from bluesky_gpsts.images.prepare import check_image, level
 from bluesky_gpsts.images.weights import filled
 
 if TYPE_CHECKING:
-
     from torch import nn
 
 __all__ = ["PaperAtoms", "PaperDefects", "PaperTerraces", "Piece", "inputs"]

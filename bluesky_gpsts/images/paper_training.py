@@ -172,8 +172,7 @@ def fit_pixels(
                 chosen = rng.integers(0, len(pairs), _BATCH)
                 cut = [augment(*pairs[k], _SIZE, rng) for k in chosen]
                 x, y = (
-                    torch.from_numpy(np.stack(values)[:, None])
-                    for values in zip(*cut, strict=True)
+                    torch.from_numpy(np.stack(values)[:, None]) for values in zip(*cut, strict=True)
                 )
                 x = x.contiguous(memory_format=torch.channels_last)
                 loss = binary_cross_entropy_with_logits(net(x), y)

@@ -21,6 +21,8 @@ ALONG, ROWS = 0.384e-9, 0.768e-9
 _BLOCK = 8.0
 _REACH = 1.5
 _WIDE = 5.0
+_NEAR, _PER_TERM = 0.35, 30
+_AROUND, _SHRINK = 2.5, 0.2
 _OFF = 0.22
 _FEWEST = 12
 
@@ -160,11 +162,41 @@ def fit_row_lattice(
     phases = np.stack([_unwrap(field, weight) for field in fields]) / (2.0 * np.pi)
     nothing = np.zeros(2)
     lattice = RowLattice(vectors, vectors, nothing, origin, phases, weight, 0.0, corner, spread)
+    for _ in range(2):
+        lattice = _refined(lattice, points, weights, phase, flat)
     index = lattice.indices(points)
     share = np.average(np.cos(2.0 * np.pi * index), axis=0, weights=weights)
     mean, errors = _mean_vectors(points, weights, np.round(index), flat)
     coherence = float(np.clip(share.min(), 0.0, 1.0))
     return replace(lattice, mean=mean, errors=errors, coherence=coherence)
+
+
+def _refined(
+    lattice: RowLattice, points: Array, weights: Array, phase: Array, block: NDArray[np.intp]
+) -> RowLattice:
+    """Fit the phases anew, with the periods counted.
+
+    A mean over a neighbourhood is noisy and flattens bends. A polynomial takes what is common to
+    the terrace, and a wider neighbourhood what it leaves.
+    """
+    ny, nx = lattice.weight.shape
+    index = lattice.indices(points)
+    rest = phase - np.round(index)
+    near = np.abs(index - np.round(index)).max(axis=1) < _NEAR
+    trust = np.where(near, weights, 0.0)
+    columns, rows = (np.arange(n) * _BLOCK + 0.5 * _BLOCK for n in (nx, ny))
+    middles = lattice.corner + np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    low, span = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1.0)
+    terms = int(np.clip(near.sum() // _PER_TERM, 3, len(_POWERS)))
+    design, there = (_polynomial((p - low) / span, terms) for p in (points, middles))
+    normal = (design * trust[:, None]).T @ design + 1e-6 * np.eye(terms)
+    factors = np.linalg.solve(normal, (design * trust[:, None]).T @ rest)
+    left = (rest - design @ factors) * trust[:, None]
+    values = (left[:, 0], left[:, 1], trust)
+    grids = np.stack([np.bincount(block, v, nx * ny).reshape(ny, nx) for v in values])
+    smooth = _blur(grids, _AROUND)
+    bent = smooth[:2] / (smooth[2] + _SHRINK)
+    return replace(lattice, phases=(there @ factors).T.reshape(2, ny, nx) + bent)
 
 
 def _mean_vectors(
@@ -188,6 +220,21 @@ def _mean_vectors(
     spread = np.array([np.mean((rest @ e) ** 2) for e in (beside, row)])
     scale = inverse[0, 0] * float(np.mean(weights)) * max(1.0, float(together.max()))
     return vectors, np.sqrt(spread * scale) / length
+
+
+_POWERS = (
+    *((0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (2, 0), (0, 3), (1, 2), (0, 4), (0, 5), (0, 6)),
+    *((2, 1), (3, 0), (0, 7), (1, 3)),
+)
+"""Powers of x and y: more of y, because drift and creep go with time, from line to line."""
+
+
+def _polynomial(place: Array, terms: int) -> Array:
+    """Legendre polynomials (N, terms) of places (N, 2) from 0 to 1."""
+    from numpy.polynomial.legendre import legvander
+
+    across, down = (legvander(2.0 * place[:, k] - 1.0, 7) for k in (0, 1))
+    return np.column_stack([across[:, a] * down[:, b] for a, b in _POWERS[:terms]])
 
 
 def _blur(grids: Array, sigma: float) -> Array:

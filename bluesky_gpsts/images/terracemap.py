@@ -13,6 +13,7 @@ Labels = NDArray[np.int32]
 _STEP = 0.5
 _SMALLEST = 80
 _NARROW = 2
+_SIDE = 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ def map_terraces(step: Float32, direction: Float32) -> TerraceMap:
     -------
     TerraceMap
     """
-    from scipy.ndimage import binary_erosion, find_objects, label, watershed_ift
+    from scipy.ndimage import binary_erosion, find_objects, label
 
     wave = direction[0] + 1j * direction[1]
     common = 0.5 * np.angle(np.sum(wave * wave))
@@ -69,18 +70,10 @@ def map_terraces(step: Float32, direction: Float32) -> TerraceMap:
         number[kept] = count + 1 + np.arange(kept.size)
         labels += number[parts]
         count += kept.size
-    if count == 0:
-        labels[:] = 1
-        count = 1
-    elif count == 1:
-        labels[:] = 1
+    if count <= 1:
+        labels[:] = count = 1
     else:
-        # Water rises from the terraces; where it meets is the edge.
-        side_cost = np.where(clear, 0.0, 60.0 + 120.0 * step)
-        # A pixel of the other direction is dear as well.
-        confused = np.where(np.abs(along) < 0.2, 40.0, 0.0)
-        cost = np.clip(side_cost + confused, 0, 255).astype(np.uint8)
-        labels = watershed_ift(cost, labels.astype(np.int16)).astype(np.int32)
+        labels = _grown(labels, along > 0.0, count)
     directions = np.zeros(count)
     for number, box in enumerate(find_objects(labels, count), start=1):
         if box is not None:
@@ -88,3 +81,21 @@ def map_terraces(step: Float32, direction: Float32) -> TerraceMap:
             mean = complex(np.sum(wave[box][inside & clear[box]]))
             directions[number - 1] = 0.5 * np.angle(mean) % np.pi if mean else 0.5 * common
     return TerraceMap(labels, directions)
+
+
+def _grown(seeds: Labels, side: NDArray[np.bool_], count: int) -> Labels:
+    """Give every pixel to the nearest terrace; of two about as near, to the one of its side."""
+    from scipy.ndimage import distance_transform_edt
+
+    apart, nearest = [], []
+    for wanted in (True, False):
+        own = (seeds > 0) & (side == wanted)
+        if own.any():
+            distance, (i, j) = distance_transform_edt(~own, return_indices=True)
+            apart.append(distance)
+            nearest.append(seeds[i, j])
+        else:
+            apart.append(np.full(seeds.shape, np.inf))
+            nearest.append(seeds)
+    bonus = np.where(side, _SIDE, -_SIDE)
+    return np.where(apart[0] < apart[1] + bonus, nearest[0], nearest[1])

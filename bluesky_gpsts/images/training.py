@@ -119,9 +119,8 @@ def surface_loss(
     near = (given["atom"] > 0.3).float() * good
     way = (pixel_shuffle(split["offset"], 2) - given["offset"]).abs()
     losses["offset"] = (way * near).sum() / near.sum().clamp_min(1.0)
-    away = (1.0 - given["step"]) * good
     turned = (split["direction"] - given["direction"]).square().sum(1, keepdim=True)
-    losses["direction"] = (turned * away).sum() / away.sum().clamp_min(1.0)
+    losses["direction"] = (turned * good).mean() / share
     losses = {name: value * _WEIGHTS[name] for name, value in losses.items()}
     wanted = given["verdict"].long()[:, None, None].expand(-1, *verdict.shape[2:])
     losses["verdict"] = _VERDICT * cross_entropy(verdict, wanted)
@@ -233,7 +232,7 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
     values, fine = [], []
     for number in tqdm(range(count), "quality gate", disable=not progress):
         ruin = random_ruin(rng) if number % 2 else ""
-        pixels = int(rng.choice([96, 160, 256, 256])) 
+        pixels = int(rng.choice([96, 160, 256, 256]))
         drawn = draw_image(rng, pixels=pixels, ruined=ruin)
         prepared = prepare(check_image(drawn.image), drawn.pixel)
         maps = model.maps(prepared)
