@@ -60,7 +60,9 @@ def add_command(commands: Any) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("models"), help="folder of the model (default: models)"
     )
-    command.add_argument("--name", help="of the model (default: my-spectra, my-linear, paper, my-surface ...)")
+    command.add_argument(
+        "--name", help="of the model (default: my-spectra, my-linear, paper, my-surface ...)"
+    )
     command.add_argument(
         "--epochs",
         help="whole number (default: 20 for paper; 5, or 6 with labelled ones, for spectra)",

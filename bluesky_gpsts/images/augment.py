@@ -56,15 +56,15 @@ def augment(
 
 def _noise(image: Float32, rng: np.random.Generator) -> Float32:
     """Add one of three sorts of noise, or none."""
-    sort = rng.integers(0, 4)
+    sort = int(rng.integers(0, 4))
+    noise = rng.standard_normal(image.shape)
     if sort == 1:
-        image = image + rng.uniform(0.0, _GAUSSIAN) * rng.standard_normal(image.shape)
+        noisy = image + rng.uniform(0.0, _GAUSSIAN) * noise
     elif sort == 2:
-        level = image - image.min() + 1.0
-        image = image + rng.uniform(0.0, _POISSON) * np.sqrt(level) * rng.standard_normal(
-            image.shape
-        )
+        noisy = image + rng.uniform(0.0, _POISSON) * np.sqrt(image - image.min()) * noise
     elif sort == 3:
         hit = rng.random(image.shape) < rng.uniform(0.0, _SALT)
-        image = np.where(hit, rng.choice([-3.0, 3.0], image.shape), image)
-    return np.asarray(image, np.float32)
+        noisy = np.where(hit, np.copysign(3.0, noise), image)
+    else:
+        return image
+    return np.asarray(noisy, np.float32)

@@ -84,7 +84,7 @@ def lesson(drawn: DrawnImage, stretch: float = 1.0) -> Lesson:
 
     prepared = prepare(check_image(drawn.image), drawn.pixel * stretch)
     height, width = prepared.channels.shape[1:]
-    atoms = to_grid(drawn.sites[drawn.occupied], prepared.scale)
+    atoms = to_grid(np.asarray(drawn.sites[drawn.occupied], float), prepared.scale)
     heat = np.zeros((height + 8, width + 8), np.float32)
     nearest = np.round(atoms).astype(int)
     inside = np.all((nearest >= -3) & (nearest < (width + 3, height + 3)), axis=1)

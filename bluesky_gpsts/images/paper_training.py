@@ -170,7 +170,10 @@ def fit_pixels(
         with tqdm(total=steps, desc=what, disable=not progress, mininterval=2.0) as bar:
             for step in range(steps):
                 chosen = rng.integers(0, len(pairs), _BATCH)
-                cut = [augment(*pairs[k], _SIZE, rng) for k in chosen]
+                cut = [
+                    augment(image, labels, _SIZE, rng)
+                    for image, labels in (pairs[k] for k in chosen)
+                ]
                 x, y = (
                     torch.from_numpy(np.stack(values)[:, None]) for values in zip(*cut, strict=True)
                 )

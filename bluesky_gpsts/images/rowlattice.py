@@ -193,7 +193,9 @@ def _refined(
     factors = np.linalg.solve(normal, (design * trust[:, None]).T @ rest)
     left = (rest - design @ factors) * trust[:, None]
     values = (left[:, 0], left[:, 1], trust)
-    grids = np.stack([np.bincount(block, v, nx * ny).reshape(ny, nx) for v in values])
+    grids = np.stack(
+        [np.asarray(np.bincount(block, v, nx * ny), float).reshape(ny, nx) for v in values]
+    )
     smooth = _blur(grids, _AROUND)
     bent = smooth[:2] / (smooth[2] + _SHRINK)
     return replace(lattice, phases=(there @ factors).T.reshape(2, ny, nx) + bent)

@@ -71,7 +71,8 @@ def map_terraces(step: Float32, direction: Float32) -> TerraceMap:
         labels += number[parts]
         count += kept.size
     if count <= 1:
-        labels[:] = count = 1
+        count = 1
+        labels[:] = 1
     else:
         labels = _grown(labels, along > 0.0, count)
     directions = np.zeros(count)

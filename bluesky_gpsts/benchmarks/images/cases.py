@@ -101,7 +101,7 @@ def _tally(
     tallies: dict[str, _Tally], drawn: DrawnImage, reading: SurfaceReading, paper: PaperNetworks
 ) -> None:
     """Add what each method says of an image."""
-    atoms = drawn.sites[drawn.occupied]
+    atoms = np.asarray(drawn.sites[drawn.occupied], float)
     mask = drawn.defect_map > 0
     smallest = int(_MERGED / drawn.pixel**2)
     labels, _ = paper.defects.find(drawn.image)
@@ -134,9 +134,7 @@ def _rows(tallies: dict[str, _Tally], surface: str, snr: int, count: int) -> lis
         goal = _ATOMS.get((surface, snr)) if ours else None
         rows.append(Row(case, name, "atoms, F1", atoms.f1, "", count, goal))
         limit = _RMS.get((surface, snr)) if ours else None
-        rows.append(
-            Row(case, name, "atoms, rms error", 1e12 * atoms.rms, "pm", count, limit, True)
-        )
+        rows.append(Row(case, name, "atoms, rms error", 1e12 * atoms.rms, "pm", count, limit, True))
         if tally.defects:
             goal = _DEFECTS if ours and both and snr >= 2 else None
             f1 = Counts.pooled(tally.defects).f1
@@ -172,9 +170,7 @@ def direction_rows(model: SurfaceModel, count: int, seed: int) -> list[Row]:
         for _ in range(count):
             pixel = float(rng.uniform(0.07e-9, 0.115e-9))
             side = round(WINDOW / pixel)
-            drawn = draw_image(
-                rng, pixels=side, pixel=pixel, snr=float(snr), steps=0, ruined=""
-            )
+            drawn = draw_image(rng, pixels=side, pixel=pixel, snr=float(snr), steps=0, ruined="")
             reading = read_surface(drawn.image, pixel, model=model)
             known = [t for t in reading.terrace_list if t.vectors is not None]
             largest = max(known, key=lambda t: t.area, default=None)
@@ -231,6 +227,8 @@ def gate_rows(model: SurfaceModel, count: int, seed: int) -> list[Row]:
     ]
     for kind, values in sorted(kinds.items()):
         rows.append(
-            Row(f"ruined: {kind}", OURS, "refused", 100.0 * float(np.mean(values)), "%", len(values))
+            Row(
+                f"ruined: {kind}", OURS, "refused", 100.0 * float(np.mean(values)), "%", len(values)
+            )
         )
     return rows

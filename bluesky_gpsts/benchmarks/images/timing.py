@@ -47,7 +47,7 @@ def time_rows(model: SurfaceModel, paper: PaperNetworks, repeats: int, seed: int
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for name, method in methods.items():
+        for method in methods.values():
             method(images[0].image)
         for drawn in images:
             for name, method in methods.items():
