@@ -76,7 +76,7 @@ def _metrics(what: str, model: Any, seed: int) -> dict[str, float]:
     rng = np.random.default_rng([seed, 84])
     atoms, defects, right = [], [], []
     for number in range(_TESTS):
-        drawn = draw_image(rng, snr=4.0, steps=number % 2, ruined="")
+        drawn = draw_image(rng, snr=4.0, steps=number % 2)
         if what == "surface":
             reading = read_surface(drawn.image, drawn.pixel, model=model)
         if what in ("surface", "atoms"):

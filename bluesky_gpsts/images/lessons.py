@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.networks import QUALITIES
 from bluesky_gpsts.images.prepare import check_image, prepare
+from bluesky_gpsts.images.simulate import RUINED
 
 __all__ = ["SIGMA", "VERDICTS", "Lesson", "batch", "lesson", "random_ruin", "to_grid"]
 
 SIGMA = 1.0
 """Radius (pixels of the grid) of the spot that the network is to draw for an atom."""
 
-VERDICTS = ("fine", "unresolved", "double tip", "contamination", "unstable tip")
+VERDICTS = ("fine", *RUINED)
 """What the network can say of an image, in the order of its outputs."""
 
 _FAR = 3.0
@@ -138,19 +139,7 @@ def lesson(drawn: DrawnImage, stretch: float = 1.0) -> Lesson:
 
 def verdict(ruined: str) -> int:
     """Index into `VERDICTS` of what a drawn image says of itself."""
-    return _MEANING[ruined]
-
-
-_MEANING = {
-    "": 0,
-    "unresolved": 1,
-    "tip": 1,
-    "double tip": 2,
-    "contamination": 3,
-    "tip changes": 4,
-    "oscillation": 4,
-    "saturated": 4,
-}
+    return RUINED.index(ruined) + 1 if ruined else 0
 
 
 def batch(
@@ -214,5 +203,4 @@ def batch(
 
 def random_ruin(rng: np.random.Generator) -> str:
     """One of the ways in which a drawn image can be ruined."""
-    kinds = [kind for kind in _MEANING if kind]
-    return kinds[int(rng.integers(len(kinds)))]
+    return RUINED[int(rng.integers(len(RUINED)))]

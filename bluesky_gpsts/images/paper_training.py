@@ -53,7 +53,7 @@ def train_terraces(
     """
 
     def labelled(rng: np.random.Generator, number: int) -> Labelled:
-        drawn = draw_image(rng, snr=_snr(rng), steps=number % 3, ruined="")
+        drawn = draw_image(rng, snr=_snr(rng), steps=number % 3)
         return inputs(drawn.image), step_labels(drawn.image, drawn.pixel)
 
     pairs = _collect(labelled, [seed, 91], images, progress)
@@ -76,7 +76,7 @@ def train_atoms(
     """
 
     def labelled(rng: np.random.Generator, number: int) -> Labelled:
-        drawn = draw_image(rng, snr=_snr(rng), steps=0, ruined="")
+        drawn = draw_image(rng, snr=_snr(rng), steps=0)
         return inputs(drawn.image), atom_labels(drawn)
 
     pairs = _collect(labelled, [seed, 92], images, progress)
@@ -99,7 +99,7 @@ def train_defects(
     """
 
     def labelled(rng: np.random.Generator, number: int) -> Labelled:
-        drawn = draw_image(rng, snr=_snr(rng), steps=number % 2, ruined="")
+        drawn = draw_image(rng, snr=_snr(rng), steps=number % 2)
         return inputs(drawn.image), drawn.defect_map > 0
 
     pairs = _collect(labelled, [seed, 93], images, progress)

@@ -30,9 +30,12 @@ FEATURES = (
 REASONS = (
     "",
     "atoms are not resolved",
-    "two tips image the surface",
+    "the tip has several ends, each of which images the surface",
     "the surface is covered by contamination",
     "the tip keeps changing",
+    "the feedback oscillates",
+    "heights are cut off",
+    "the signal is lost in noise",
 )
 """What is wrong, in the order of `bluesky_gpsts.images.lessons.VERDICTS`."""
 

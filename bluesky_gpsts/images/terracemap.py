@@ -76,11 +76,11 @@ def map_terraces(step: Float32, direction: Float32) -> TerraceMap:
     else:
         labels = _grown(labels, along > 0.0, count)
     directions = np.zeros(count)
-    for number, box in enumerate(find_objects(labels, count), start=1):
+    for terrace, box in enumerate(find_objects(labels, count), start=1):
         if box is not None:
-            inside = labels[box] == number
+            inside = labels[box] == terrace
             mean = complex(np.sum(wave[box][inside & clear[box]]))
-            directions[number - 1] = 0.5 * np.angle(mean) % np.pi if mean else 0.5 * common
+            directions[terrace - 1] = 0.5 * np.angle(mean) % np.pi if mean else 0.5 * common
     return TerraceMap(labels, directions)
 
 

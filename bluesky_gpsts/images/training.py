@@ -202,7 +202,7 @@ def draw_lessons(seed: int, count: int, progress: bool) -> list[Lesson]:
     rng = np.random.default_rng([seed, 82])
     found = []
     for _ in tqdm(range(count), "drawing", disable=not progress):
-        drawn = draw_image(rng, ruined=random_ruin(rng) if rng.random() < _RUINED else "")
+        drawn = draw_image(rng, ruined=random_ruin(rng) if rng.random() < _RUINED else None)
         # A scanner that is out of calibration by a few percent must not matter.
         found.append(lesson(drawn, float(np.exp(rng.uniform(-_STRETCH, _STRETCH)))))
     return found
@@ -231,7 +231,7 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
     rng = np.random.default_rng([seed, 83])
     values, fine = [], []
     for number in tqdm(range(count), "quality gate", disable=not progress):
-        ruin = random_ruin(rng) if number % 2 else ""
+        ruin = random_ruin(rng) if number % 2 else None
         pixels = int(rng.choice([96, 160, 256, 256]))
         drawn = draw_image(rng, pixels=pixels, ruined=ruin)
         prepared = prepare(check_image(drawn.image), drawn.pixel)

@@ -23,7 +23,7 @@ GATE = {"mean": [0.0], "scale": [1.0], "weights": [0.0], "bias": 0.0, "threshold
 
 @pytest.fixture(scope="module")
 def drawn() -> DrawnImage:
-    return draw_image(np.random.default_rng(7), pixels=128, snr=8.0, steps=0, ruined="")
+    return draw_image(np.random.default_rng(7), pixels=128, snr=8.0, steps=0)
 
 
 def parameters(net: torch.nn.Module) -> int:
@@ -270,9 +270,9 @@ def test_step_edges_are_labelled_without_the_truth() -> None:
     rng = np.random.default_rng(11)
     overlaps, false = [], []
     for _ in range(4):
-        drawn = draw_image(rng, snr=8.0, steps=1, ruined="")
+        drawn = draw_image(rng, snr=8.0, steps=1)
         found = step_labels(drawn.image, drawn.pixel)
         overlaps.append(np.sum(found & drawn.steps) / np.sum(found | drawn.steps))
-        flat = draw_image(rng, snr=8.0, steps=0, ruined="")
+        flat = draw_image(rng, snr=8.0, steps=0)
         false.append(step_labels(flat.image, flat.pixel).mean())
     assert np.median(overlaps) > 0.5 and np.median(false) < 0.02

@@ -84,7 +84,7 @@ def condition_rows(
             rng = np.random.default_rng([seed, snr, surface == "with steps"])
             for number in range(count):
                 steps = 0 if surface == "single terrace" else 1 + number % 2
-                drawn = draw_image(rng, snr=float(snr), steps=steps, ruined="")
+                drawn = draw_image(rng, snr=float(snr), steps=steps)
                 _tally(tallies, drawn, read_surface(drawn.image, drawn.pixel, model=model), paper)
             rows += _rows(tallies, surface, snr, count)
             for name, tally in tallies.items():
@@ -170,7 +170,7 @@ def direction_rows(model: SurfaceModel, count: int, seed: int) -> list[Row]:
         for _ in range(count):
             pixel = float(rng.uniform(0.07e-9, 0.115e-9))
             side = round(WINDOW / pixel)
-            drawn = draw_image(rng, pixels=side, pixel=pixel, snr=float(snr), steps=0, ruined="")
+            drawn = draw_image(rng, pixels=side, pixel=pixel, snr=float(snr), steps=0)
             reading = read_surface(drawn.image, pixel, model=model)
             known = [t for t in reading.terrace_list if t.vectors is not None]
             largest = max(known, key=lambda t: t.area, default=None)
@@ -215,7 +215,7 @@ def gate_rows(model: SurfaceModel, count: int, seed: int) -> list[Row]:
     for _ in range(count):
         for ruined in (True, False):
             snr = None if ruined else float(np.exp(rng.uniform(0.0, np.log(8.0))))
-            drawn = draw_image(rng, snr=snr, ruined=random_ruin(rng) if ruined else "")
+            drawn = draw_image(rng, snr=snr, ruined=random_ruin(rng) if ruined else None)
             reading = read_surface(drawn.image, drawn.pixel, model=model)
             refused[ruined].append(not reading.verdict.readable)
             if ruined:

@@ -35,7 +35,7 @@ def time_rows(model: SurfaceModel, paper: PaperNetworks, repeats: int, seed: int
     import torch
 
     rng = np.random.default_rng([seed, 13])
-    images = [draw_image(rng, snr=4.0, steps=k % 2, ruined="") for k in range(repeats)]
+    images = [draw_image(rng, snr=4.0, steps=k % 2) for k in range(repeats)]
     pixels = {id(drawn.image): drawn.pixel for drawn in images}
     methods: dict[str, Callable[[np.ndarray], object]] = {
         OURS: lambda image: read_surface(image, pixels[id(image)], model=model),
