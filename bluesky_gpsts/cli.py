@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bluesky_gpsts import __version__, cli_models, cli_safety
+from bluesky_gpsts import __version__, cli_images, cli_models, cli_safety
 from bluesky_gpsts.cli_output import check_output, number, whole, write_json
 
 __all__ = ["main"]
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", type=Path, help="write the table to this file")
     cli_models.add_commands(commands)
     cli_safety.add_commands(commands)
+    cli_images.add_command(commands)
     return parser
 
 
@@ -313,6 +314,7 @@ _COMMANDS = {
     "bench": _bench,
     **cli_models.COMMANDS,
     **cli_safety.COMMANDS,
+    "images": cli_images.look,
 }
 
 

@@ -181,7 +181,7 @@ def train_surface(
     return with_gate(SurfaceModel(nets, {}), seed, gate_images, progress)
 
 
-def draw_lessons(seed: int, count: int, progress: bool) -> list[Lesson]:
+def draw_lessons(seed: int, count: int, progress: bool, first: int = 0) -> list[Lesson]:
     """Draw images to learn from, an eighth of them ruined.
 
     Parameters
@@ -192,6 +192,8 @@ def draw_lessons(seed: int, count: int, progress: bool) -> list[Lesson]:
         How many.
     progress : bool
         Show a bar with the time left.
+    first : int
+        Number of the first image; each has a seed of its own.
 
     Returns
     -------
@@ -199,9 +201,9 @@ def draw_lessons(seed: int, count: int, progress: bool) -> list[Lesson]:
     """
     from tqdm import tqdm
 
-    rng = np.random.default_rng([seed, 82])
     found = []
-    for _ in tqdm(range(count), "drawing", disable=not progress):
+    for number in tqdm(range(first, first + count), "drawing", disable=not progress):
+        rng = np.random.default_rng([seed, 82, number])
         drawn = draw_image(rng, ruined=random_ruin(rng) if rng.random() < _RUINED else None)
         # A scanner that is out of calibration by a few percent must not matter.
         found.append(lesson(drawn, float(np.exp(rng.uniform(-_STRETCH, _STRETCH)))))

@@ -218,7 +218,7 @@ def test_training_is_repeatable_and_learns(drawn) -> None:
 
     lessons = [lesson(drawn)]
     state = np.random.get_state()[1].copy()
-    one, two = (fit_network(lessons, 3, 12, progress=False) for _ in range(2))
+    one, two = (fit_network(lessons, 3, 4, progress=False) for _ in range(2))
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     np.testing.assert_array_equal(np.random.get_state()[1], state)
@@ -227,7 +227,7 @@ def test_training_is_repeatable_and_learns(drawn) -> None:
     with torch.no_grad():
         losses = [
             sum(float(v) for v in surface_loss(net, taught).values())
-            for net in (one.train(), untaught)
+            for net in (fit_network(lessons, 3, 40, progress=False).train(), untaught)
         ]
     assert losses[0] < 0.8 * losses[1]
     with pytest.raises(ValueError, match="0 lessons"):
@@ -238,7 +238,7 @@ def test_pixel_networks_learn(drawn) -> None:
     from bluesky_gpsts.images.paper import inputs
 
     pairs = [(inputs(drawn.image), atom_labels(drawn))]
-    net = fit_pixels(networks.build_atoms, pairs, 0, 25, False, "NN-1")
+    net = fit_pixels(networks.build_atoms, pairs, 0, 12, False, "NN-1")
     probability = PaperAtoms(net).probability(drawn.image)
     labels = atom_labels(drawn)
     assert probability[labels].mean() > probability[~labels].mean() + 0.1
