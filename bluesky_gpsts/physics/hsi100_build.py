@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from .constants import FloatArray
 from .hsi100 import HSi100
 from .hsi100_defects import HIDING, KINDS, Defect, make_defect
-from .hsi100_lattice import Terraces, random_edge
+from .hsi100_lattice import SiteKey, Terraces, random_edge
 
 DENSITIES: dict[str, float] = {
     "missing_dimer": 1.4e16,
@@ -75,7 +76,7 @@ class Ground:
     def __init__(self, terraces: Terraces) -> None:
         self.terraces = terraces
         self.defects: list[Defect] = []
-        self._taken: list[tuple[float, float]] = []
+        self._taken: FloatArray = np.zeros((0, 2))
 
     def put(
         self, kind: str, x: float, y: float, rng: np.random.Generator, apart: float = _APART
@@ -96,16 +97,8 @@ class Ground:
         site = self.terraces.nearest(x, y)
         defect = make_defect(kind, self.terraces, site, rng)
         if kind in HIDING:
-            alone = HSi100(self.terraces, (defect,))
-            edge = _HIDING_REACH
-            below = alone.sites(x - edge, x + edge, y - edge, y + edge)
-            hidden = alone.marked(below.x, below.y) == 0
-            here = [
-                self.terraces.nearest(float(px), float(py))
-                for px, py in zip(below.x[hidden], below.y[hidden], strict=True)
-            ]
-            defect = replace(defect, sites=tuple(here))
-            places = np.column_stack([below.x[hidden], below.y[hidden]])
+            places, keys = self._beneath(defect)
+            defect = replace(defect, sites=keys)
         else:
             level = site[0]
             rows = np.array([float(i) for _, i, _ in defect.sites])
@@ -115,7 +108,7 @@ class Ground:
             places = self.terraces.position(level, rows, along)
         if not self._clear(places, apart):
             return False
-        self._taken += [(float(px), float(py)) for px, py in places]
+        self._taken = np.concatenate([self._taken, places])
         self.defects.append(defect)
         return True
 
@@ -158,16 +151,25 @@ class Ground:
         """Return the surface with all that was put there."""
         return HSi100(self.terraces, tuple(self.defects))
 
-    def _clear(self, places: np.ndarray, apart: float) -> bool:
-        if not self._taken or not len(places):
+    def _beneath(self, defect: Defect) -> tuple[FloatArray, tuple[SiteKey, ...]]:
+        """Positions (n, 2) in m and keys of the sites that a defect hides."""
+        x, y, reach = defect.x, defect.y, _HIDING_REACH
+        surface = HSi100(self.terraces, (defect,))
+        places, keys = [], []
+        tables = self.terraces.sites(x - reach, x + reach, y - reach, y + reach)
+        for level, table in enumerate(tables):
+            hidden = table[surface.marked(table[:, 0], table[:, 1]) == 0]
+            places.append(hidden[:, :2])
+            keys += [(level, int(i), int(j)) for i, j in hidden[:, 2:].tolist()]
+        return np.concatenate(places), tuple(keys)
+
+    def _clear(self, places: FloatArray, apart: float) -> bool:
+        if not len(places):
             return True
-        taken = np.array(self._taken)
         low, high = places.min(axis=0) - apart, places.max(axis=0) + apart
-        near = taken[np.all((taken > low) & (taken < high), axis=1)]
-        if not len(near):
-            return True
-        gaps = np.hypot(*(places[:, None] - near[None]).transpose(2, 0, 1))
-        return bool(gaps.min() >= apart)
+        near = self._taken[np.all((self._taken > low) & (self._taken < high), axis=1)]
+        gaps = np.linalg.norm(places[:, None] - near[None], axis=2)
+        return bool(np.all(gaps >= apart))
 
 
 def check_densities(densities: Mapping[str, float]) -> None:

@@ -7,7 +7,8 @@ depressions are missing dimers and dihydrides, protrusions are dangling bonds an
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,8 +43,7 @@ DIMER_HEIGHT = 36e-12
 _HYDROGEN = 0.13e-9
 
 
-@dataclass(frozen=True)
-class Spot:
+class Spot(NamedTuple):
     """A Gaussian change of the surface; the amounts are those in its middle, without blur.
 
     Parameters
@@ -58,7 +58,7 @@ class Spot:
         Geometric height (m).
     lattice : float
         Dimers added to the lattice; -1 takes one away.
-    bands : (float, float)
+    valence, conduction : float
         Relative change of the valence and of the conduction band.
     bond, bare : float
         Amplitudes of the states of a dangling bond and of a bare dimer.
@@ -188,7 +188,7 @@ def make_defect(kind: str, terraces: Terraces, site: SiteKey, rng: np.random.Gen
 
 def spot_table(spots: tuple[Spot, ...]) -> FloatArray:
     """Spots as a table (n, 13), in the order of Spot's parameters."""
-    return np.array([astuple(spot) for spot in spots], float).reshape(-1, 5 + len(CHANNELS))
+    return np.array(spots, float).reshape(-1, 5 + len(CHANNELS))
 
 
 def _strength(rng: np.random.Generator, spread: float = 0.2) -> float:
