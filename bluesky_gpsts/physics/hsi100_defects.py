@@ -233,15 +233,14 @@ def _missing(frames: list[_Frame], rng: np.random.Generator) -> list[Spot]:
 
 def _dihydride(frames: list[_Frame], rng: np.random.Generator) -> list[Spot]:
     """The bond of the dimer is broken: two atoms far apart, with a dark line between them."""
-    frame, depth = frames[0], 42e-12 * _strength(rng)
-    single = (0.11e-9, 0.12e-9)
+    frame, strength = frames[0], _strength(rng)
+    single, depth, height = (0.13e-9, 0.12e-9), 16e-12 * strength, 30e-12 * strength
     spots = [
-        frame.spot(0.0, 0.0, DIMER_SIGMA, lattice=-1.0, valence=-0.35, conduction=-0.15),
-        frame.spot(0.0, 0.0, (0.13e-9, 0.17e-9), height=-depth, mark=1.0),
-        frame.spot(0.0, 0.0, (0.32e-9, 0.17e-9), height=-12e-12, mark=0.3),
+        frame.spot(0.0, 0.0, DIMER_SIGMA, lattice=-1.0, valence=-0.20, conduction=-0.10),
+        frame.spot(0.0, 0.0, (0.16e-9, 0.17e-9), height=-depth, mark=0.6),
     ]
-    for side in (-1.0, 1.0):
-        spots.append(frame.spot(side * 0.21e-9, 0.0, single, height=17e-12))
+    for side in (-0.25e-9, 0.25e-9):
+        spots.append(frame.spot(side, 0.0, single, height=height, mark=0.4))
     return spots
 
 
