@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "demo", help="map a simulated or recorded sample autonomously and report on it"
     )
     demo.add_argument(
-        "--sample", default="ws2", help="ws2, au111, or a Nanonis .3ds grid (default: ws2)"
+        "--sample", default="ws2", help="ws2, au111, hsi100, or a Nanonis .3ds grid (default: ws2)"
     )
     demo.add_argument("--seed", default="0", help="whole number (default: 0)")
     demo.add_argument("--spectra", default="60", help="number of spectra (default: 60)")
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", type=Path, help="write a summary to this file")
 
     sim = commands.add_parser("sim", help="run the simulator until Ctrl-C")
-    sim.add_argument("--sample", default="ws2", help="ws2, au111, or a Nanonis .3ds grid")
+    sim.add_argument("--sample", default="ws2", help="ws2, au111, hsi100, or a Nanonis .3ds grid")
     sim.add_argument("--seed", default="0", help="whole number (default: 0)")
     sim.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     sim.add_argument(

@@ -181,10 +181,11 @@ def _defects(
     seen = np.unique(marked[marked >= 0])
     number = np.zeros(len(surface.defects) + 1, dtype=np.int64)
     number[seen] = np.arange(1, len(seen) + 1)
+    here = [surface.defects[index] for index in seen.tolist()]
+    middles = np.array([(defect.x, defect.y) for defect in here]).reshape(-1, 2)
+    places = track.pixels(middles[:, 0], middles[:, 1]).tolist()
     defects = []
-    for index in seen.tolist():
-        defect = surface.defects[index]
-        (x, y), *_ = track.pixels(np.array([defect.x]), np.array([defect.y])).tolist()
+    for index, defect, (x, y) in zip(seen.tolist(), here, places, strict=True):
         sites = tuple(int(k) for k in np.flatnonzero(owner == index))
         defects.append(DrawnDefect(defect.kind, x, y, sites))
     return tuple(defects), number[marked]

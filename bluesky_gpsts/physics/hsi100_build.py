@@ -1,13 +1,15 @@
 """Surfaces of H-Si(100) drawn at random: terraces, edges, and defects on free sites."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from .constants import FloatArray
 from .hsi100 import HSi100
 from .hsi100_defects import HIDING, KINDS, Defect, make_defect
-from .hsi100_lattice import Terraces, random_edge
+from .hsi100_lattice import SiteKey, Terraces, random_edge
 
 DENSITIES: dict[str, float] = {
     "missing_dimer": 1.4e16,
@@ -25,7 +27,7 @@ Ziatdinov et al."""
 
 _APART = 0.85e-9
 _HIDING_REACH = 6e-9
-_NEAR = 3.0e-9
+_CLEAN, _NEAR = 2.5e-9, 9.0e-9
 
 
 def random_terraces(
@@ -75,10 +77,16 @@ class Ground:
     def __init__(self, terraces: Terraces) -> None:
         self.terraces = terraces
         self.defects: list[Defect] = []
-        self._taken: list[tuple[float, float]] = []
+        self._taken: FloatArray = np.zeros((0, 2))
 
     def put(
-        self, kind: str, x: float, y: float, rng: np.random.Generator, apart: float = _APART
+        self,
+        kind: str,
+        x: float,
+        y: float,
+        rng: np.random.Generator,
+        apart: float = _APART,
+        hole: float = 0.0,
     ) -> bool:
         """Put a defect near a position (m), if its sites are free; return whether they were.
 
@@ -92,20 +100,14 @@ class Ground:
             Source of its looks.
         apart : float
             Smallest distance (m) of its sites from those of others.
+        hole : float
+            Radius (m) of a circle about the origin in which it may not have a site.
         """
         site = self.terraces.nearest(x, y)
         defect = make_defect(kind, self.terraces, site, rng)
         if kind in HIDING:
-            alone = HSi100(self.terraces, (defect,))
-            edge = _HIDING_REACH
-            below = alone.sites(x - edge, x + edge, y - edge, y + edge)
-            hidden = alone.marked(below.x, below.y) == 0
-            here = [
-                self.terraces.nearest(float(px), float(py))
-                for px, py in zip(below.x[hidden], below.y[hidden], strict=True)
-            ]
-            defect = replace(defect, sites=tuple(here))
-            places = np.column_stack([below.x[hidden], below.y[hidden]])
+            places, keys = self._beneath(defect)
+            defect = replace(defect, sites=keys)
         else:
             level = site[0]
             rows = np.array([float(i) for _, i, _ in defect.sites])
@@ -113,9 +115,9 @@ class Ground:
             if not self.terraces.free(level, rows, along).all():
                 return False
             places = self.terraces.position(level, rows, along)
-        if not self._clear(places, apart):
+        if not self._clear(places, apart) or np.any(np.linalg.norm(places, axis=1) < hole):
             return False
-        self._taken += [(float(px), float(py)) for px, py in places]
+        self._taken = np.concatenate([self._taken, places])
         self.defects.append(defect)
         return True
 
@@ -150,24 +152,32 @@ class Ground:
         kinds = [kind for kind in reversed(KINDS) if densities.get(kind, 0.0) > 0.0]
         for kind in kinds:
             for _ in range(int(rng.poisson(densities[kind] * area))):
-                x, y = rng.uniform(-1.0, 1.0, 2) * half
-                if np.hypot(x, y) > hole:
-                    self.put(kind, float(x), float(y), rng)
+                x, y = (float(value) for value in rng.uniform(-1.0, 1.0, 2) * half)
+                self.put(kind, x, y, rng, hole=hole)
 
     def surface(self) -> HSi100:
         """Return the surface with all that was put there."""
         return HSi100(self.terraces, tuple(self.defects))
 
-    def _clear(self, places: np.ndarray, apart: float) -> bool:
-        if not self._taken or not len(places):
+    def _beneath(self, defect: Defect) -> tuple[FloatArray, tuple[SiteKey, ...]]:
+        """Positions (n, 2) in m and keys of the sites that a defect hides."""
+        x, y, reach = defect.x, defect.y, _HIDING_REACH
+        surface = HSi100(self.terraces, (defect,))
+        places, keys = [], []
+        tables = self.terraces.sites(x - reach, x + reach, y - reach, y + reach)
+        for level, table in enumerate(tables):
+            hidden = table[surface.marked(table[:, 0], table[:, 1]) == 0]
+            places.append(hidden[:, :2])
+            keys += [(level, int(i), int(j)) for i, j in hidden[:, 2:].tolist()]
+        return np.concatenate(places), tuple(keys)
+
+    def _clear(self, places: FloatArray, apart: float) -> bool:
+        if not len(places):
             return True
-        taken = np.array(self._taken)
         low, high = places.min(axis=0) - apart, places.max(axis=0) + apart
-        near = taken[np.all((taken > low) & (taken < high), axis=1)]
-        if not len(near):
-            return True
-        gaps = np.hypot(*(places[:, None] - near[None]).transpose(2, 0, 1))
-        return bool(gaps.min() >= apart)
+        near = self._taken[np.all((self._taken > low) & (self._taken < high), axis=1)]
+        gaps = np.linalg.norm(places[:, None] - near[None], axis=2)
+        return bool(np.all(gaps >= apart))
 
 
 def check_densities(densities: Mapping[str, float]) -> None:
@@ -196,10 +206,10 @@ def build(seed: int) -> HSi100:
     Returns
     -------
     HSi100
-        The first defect is the dangling bond, within 0.6 nm of the origin and with 3 nm of
-        clean surface around it. One of each other kind lies 3 to 9 nm from the origin; more are
-        scattered out to 50 nm. The terrace of the origin ends 9 to 13 nm away, up the stairs
-        and down.
+        The first defect is the dangling bond, within 0.6 nm of the origin, which is clean out to
+        2.5 nm otherwise. One of each other kind lies within 9 nm, or not far beyond; more are
+        scattered out to 50 nm. The terrace of the origin ends 9 to 13 nm away, up the stairs and
+        down.
     """
     rng = np.random.default_rng([seed, 6])
     steps = rng.uniform(12e-9, 20e-9, (2, 3))
@@ -211,13 +221,15 @@ def build(seed: int) -> HSi100:
     while not ground.defects:
         x, y = rng.uniform(-0.3e-9, 0.3e-9, 2)
         ground.put("dangling_bond", float(x), float(y), rng)
-    for kind in rng.permutation([kind for kind in KINDS if kind != "dangling_bond"]):
-        for _ in range(300):
-            radius = np.sqrt(rng.uniform((_NEAR + 0.5e-9) ** 2, (3.0 * _NEAR) ** 2))
+    # The large ones first, while there is room for them.
+    for kind in [kind for kind in reversed(KINDS) if kind != "dangling_bond"]:
+        for attempt in itertools.count():
+            # Where there is no room, further out.
+            far = _NEAR * (1.0 + 1e-3 * attempt)
+            radius = np.sqrt(rng.uniform(_CLEAN**2, far**2))
             turn = rng.uniform(0.0, 2.0 * np.pi)
             x, y = float(radius * np.cos(turn)), float(radius * np.sin(turn))
-            # The first 3 nm stay free of it, not of its middle alone.
-            if ground.put(str(kind), x, y, rng, apart=1.5e-9):
+            if ground.put(kind, x, y, rng, apart=1.2e-9, hole=_CLEAN):
                 break
-    ground.scatter(rng, DENSITIES, (50e-9, 50e-9), hole=3.0 * _NEAR)
+    ground.scatter(rng, DENSITIES, (50e-9, 50e-9), hole=_NEAR)
     return ground.surface()

@@ -7,7 +7,8 @@ depressions are missing dimers and dihydrides, protrusions are dangling bonds an
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,8 +43,7 @@ DIMER_HEIGHT = 36e-12
 _HYDROGEN = 0.13e-9
 
 
-@dataclass(frozen=True)
-class Spot:
+class Spot(NamedTuple):
     """A Gaussian change of the surface; the amounts are those in its middle, without blur.
 
     Parameters
@@ -58,7 +58,7 @@ class Spot:
         Geometric height (m).
     lattice : float
         Dimers added to the lattice; -1 takes one away.
-    bands : (float, float)
+    valence, conduction : float
         Relative change of the valence and of the conduction band.
     bond, bare : float
         Amplitudes of the states of a dangling bond and of a bare dimer.
@@ -188,7 +188,7 @@ def make_defect(kind: str, terraces: Terraces, site: SiteKey, rng: np.random.Gen
 
 def spot_table(spots: tuple[Spot, ...]) -> FloatArray:
     """Spots as a table (n, 13), in the order of Spot's parameters."""
-    return np.array([astuple(spot) for spot in spots], float).reshape(-1, 5 + len(CHANNELS))
+    return np.array(spots, float).reshape(-1, 5 + len(CHANNELS))
 
 
 def _strength(rng: np.random.Generator, spread: float = 0.2) -> float:
@@ -233,15 +233,14 @@ def _missing(frames: list[_Frame], rng: np.random.Generator) -> list[Spot]:
 
 def _dihydride(frames: list[_Frame], rng: np.random.Generator) -> list[Spot]:
     """The bond of the dimer is broken: two atoms far apart, with a dark line between them."""
-    frame, depth = frames[0], 42e-12 * _strength(rng)
-    single = (0.11e-9, 0.12e-9)
+    frame, strength = frames[0], _strength(rng)
+    single, depth, height = (0.13e-9, 0.12e-9), 16e-12 * strength, 30e-12 * strength
     spots = [
-        frame.spot(0.0, 0.0, DIMER_SIGMA, lattice=-1.0, valence=-0.35, conduction=-0.15),
-        frame.spot(0.0, 0.0, (0.13e-9, 0.17e-9), height=-depth, mark=1.0),
-        frame.spot(0.0, 0.0, (0.32e-9, 0.17e-9), height=-12e-12, mark=0.3),
+        frame.spot(0.0, 0.0, DIMER_SIGMA, lattice=-1.0, valence=-0.20, conduction=-0.10),
+        frame.spot(0.0, 0.0, (0.16e-9, 0.17e-9), height=-depth, mark=0.6),
     ]
-    for side in (-1.0, 1.0):
-        spots.append(frame.spot(side * 0.21e-9, 0.0, single, height=17e-12))
+    for side in (-0.25e-9, 0.25e-9):
+        spots.append(frame.spot(side, 0.0, single, height=height, mark=0.4))
     return spots
 
 

@@ -118,8 +118,16 @@ class Terraces:
     def level(self, x: FloatArray, y: FloatArray) -> IntArray:
         """Levels (n,) of the terraces at positions (n,) in m."""
         result = np.full(x.shape, len(self.edges), dtype=np.int64)
+        if x.size == 0:
+            return result
+        c, s = np.cos(self.direction), np.sin(self.direction)
+        descent = c * x + s * y
         for k in reversed(range(len(self.edges))):
-            result[self._upper(k, x, y)] = k
+            near, far = self._bounds[k]
+            if descent.max() < near:
+                result[:] = k
+            elif descent.min() < far:
+                result[self._upper(k, x, y)] = k
         return result
 
     def shares(self, x: FloatArray, y: FloatArray, blur: float) -> FloatArray:
@@ -200,6 +208,15 @@ class Terraces:
     @cached_property
     def _profiles(self) -> list[FloatArray]:
         return [np.asarray(edge.profile, float) for edge in self.edges]
+
+    @cached_property
+    def _bounds(self) -> list[tuple[float, float]]:
+        """Along the descent, from where to where (m) cells of both sides of an edge may lie."""
+        ends = zip(self.edges, self._profiles, strict=True)
+        return [
+            (edge.distance + float(p.min()) - _CELL, edge.distance + float(p.max()) + _CELL)
+            for edge, p in ends
+        ]
 
     def _cover(self, k: int, x: FloatArray, y: FloatArray, blur: float) -> FloatArray:
         """Share (n,) of the upper terrace of edge k: its cells, convolved with a Gaussian."""
