@@ -112,8 +112,10 @@ def _terraces(axes: "Axes", reading: SurfaceReading) -> None:
 def _atoms(axes: "Axes", reading: SurfaceReading) -> None:
     """Draw atoms coloured by confidence, vacant sites and outlines of defects."""
     sure = reading.confidence[reading.occupied]
-    axes.scatter(*reading.atoms.T, c=sure, cmap="viridis", vmin=0.0, vmax=1.0, s=14, linewidths=0.0)
-    axes.scatter(*reading.vacancies.T, marker="x", color=SKY, s=20, linewidths=1.0)
+    x, y = reading.atoms.T
+    axes.scatter(x, y, c=sure, cmap="viridis", vmin=0.0, vmax=1.0, s=14, linewidths=0.0)
+    x, y = reading.vacancies.T
+    axes.scatter(x, y, marker="x", color=SKY, s=20, linewidths=1.0)
     if reading.defects:
         axes.contour(reading.defect_labels > 0, [0.5], colors=[VERMILION], linewidths=1.1)
 

@@ -22,6 +22,7 @@ VERDICTS = ("fine", *RUINED)
 
 _FAR = 3.0
 _LEVELS = 40.0
+_NOISE = 0.2
 assert len(VERDICTS) == QUALITIES
 
 Bools = NDArray[np.bool_]
@@ -169,7 +170,8 @@ def batch(
     parts: dict[str, list[NDArray[np.float32]]] = {}
     for chosen in rng.integers(0, len(lessons), count):
         one = lessons[chosen]
-        height, width = (max(full, size) for full in one.shape)
+        # The padding is part of it: the network has to know the rim of an image.
+        height, width = (max(full, size) for full in one.atom.shape)
         top = 8 * int(rng.integers(0, max(1, (height - size) // 8 + 1)))
         left = 8 * int(rng.integers(0, max(1, (width - size) // 8 + 1)))
         gain = np.float32(np.exp(rng.normal(0.0, 0.15)))
@@ -196,6 +198,11 @@ def batch(
             if name == "direction" and len(flips) == 1:
                 square[1] *= -1.0
             parts.setdefault(name, []).append(square)
+        if rng.random() < 0.5:
+            relief = parts["channels"][-1][0]
+            seen = relief != 0.0
+            noise = rng.standard_normal(relief.shape, np.float32)
+            relief += np.float32(rng.uniform(0.0, _NOISE)) * noise * seen
         parts.setdefault("verdict", []).append(np.asarray(one.verdict, np.float32))
         parts.setdefault("taught", []).append(np.asarray(one.verdict == 0, np.float32))
     return {name: np.stack(values) for name, values in parts.items()}

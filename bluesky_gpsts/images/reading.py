@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bluesky_gpsts.images.assemble import assemble
 from bluesky_gpsts.images.decode import decode
+from bluesky_gpsts.images.pixelsize import pixel_candidates
 from bluesky_gpsts.images.prepare import check_image, prepare
 from bluesky_gpsts.images.quality import features, judge
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS
@@ -67,7 +68,7 @@ def read_surface(
     reading = _read(values, size, model)
     if reading.verdict.readable or size[0] != size[1]:
         return reading
-    for other in _candidates(values):
+    for other in pixel_candidates(values):
         if abs(np.log(other / size[0])) > _MISMATCH:
             found = _read(values, (other, other), model)
             if found.verdict.readable:
@@ -108,7 +109,7 @@ def find_pixel(image: ArrayLike, *, model: "SurfaceModel | None" = None) -> floa
 def _read_without_pixel(values: NDArray[np.float32], model: "SurfaceModel") -> SurfaceReading:
     """Try the periods that the image has, and keep what reads best."""
     best: SurfaceReading | None = None
-    for size in _candidates(values):
+    for size in pixel_candidates(values):
         reading = _read(values, (size, size), model)
         if reading.verdict.readable and (
             best is None or reading.verdict.probability > best.verdict.probability
@@ -121,29 +122,6 @@ def _read_without_pixel(values: NDArray[np.float32], model: "SurfaceModel") -> S
         return refused(values.shape, (float("nan"), float("nan")), reason)
     size = _refined(best)
     return _read(values, (size, size), model)
-
-
-def _candidates(values: NDArray[np.float32]) -> list[float]:
-    """Pixel sizes (m) under which a period of the image is one of the lattice's, likely first."""
-    from bluesky_gpsts.images.lattice import lattice_from_image
-
-    filled = np.nan_to_num(values, nan=float(np.nanmedian(values)))
-    rows, columns = filled.shape
-    # Clipped, so that what sticks out does not hide the lattice; small, because periods are fine.
-    low, high = np.percentile(filled[::3, ::3], (2.0, 98.0))
-    part = np.clip(filled, low, high)[: min(rows, 512), : min(columns, 512)]
-    try:
-        vectors = lattice_from_image(part, part.shape[1], part.shape[0])
-    except ValueError:  # an image without two periods: there is nothing to try
-        return []
-    lengths = sorted((float(np.hypot(*vector)) for vector in vectors), reverse=True)
-    found: list[float] = []
-    for period in (ROWS, ALONG):
-        for length in lengths:
-            size = period / length
-            if size < _COARSEST and all(abs(np.log(size / one)) > 0.04 for one in found):
-                found.append(size)
-    return found
 
 
 def _refined(reading: SurfaceReading) -> float:

@@ -26,8 +26,6 @@ _TILE, _OVERLAP = 768, 96
 _LOWEST = 0.15
 """Peaks of the atom map below this are noise."""
 
-_STARTS = dict(zip(OUTPUTS, np.cumsum([0, *OUTPUTS.values()]).tolist(), strict=False))
-
 
 @dataclass(frozen=True, eq=False)
 class Maps:
@@ -72,10 +70,17 @@ class SurfaceModel:
         Networks from `build_surface`, trained.
     gate : mapping of str to list of float
         Settings of the quality gate; see `bluesky_gpsts.images.quality`.
+    turned : bool
+        Whether each network sees the image a second time, turned by half a circle, as if it were
+        another member of the ensemble.
     """
 
-    def __init__(self, members: "list[nn.Module]", gate: dict[str, Any]) -> None:
+    def __init__(
+        self, members: "list[nn.Module]", gate: dict[str, Any], turned: bool = True
+    ) -> None:
         import torch
+
+        self._turned = turned
 
         self._members = [
             fold(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -85,7 +90,7 @@ class SurfaceModel:
 
     def with_gate(self, gate: dict[str, Any]) -> "SurfaceModel":
         """Return the same networks with other settings of the gate."""
-        return SurfaceModel(self._members, gate)
+        return SurfaceModel(self._members, gate, self._turned)
 
     @property
     def name(self) -> str:
@@ -163,37 +168,31 @@ class SurfaceModel:
         from torch.nn.functional import max_pool2d
 
         x = torch.from_numpy(np.ascontiguousarray(channels))[None]
+        if self._turned:
+            x = torch.cat((x, x.flip(2, 3)))
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            heads, verdicts = zip(*(net(x) for net in self._members), strict=True)
-            parts = [
-                {name: head[:, k : k + OUTPUTS[name]] for name, k in _STARTS.items()}
-                for head in heads
-            ]
+            views = [view for net in self._members for view in _views(*net(x))]
 
-            def mean(values: "list[torch.Tensor]") -> "torch.Tensor":
+            def mean(name: str) -> "torch.Tensor":
+                values = [view[name] for view in views]
                 return values[0] if len(values) == 1 else torch.stack(values).mean(0)
 
-            atoms = [torch.pixel_shuffle(part["atom"], 2)[0, 0].sigmoid() for part in parts]
-            atom = mean(atoms) * torch.from_numpy(known)
+            atom = mean("atom")[0] * torch.from_numpy(known)
             top = max_pool2d(atom[None, None], 3, 1, 1)[0, 0]
             row, column = torch.nonzero((atom == top) & (atom > _LOWEST), as_tuple=True)
-            offset = mean([torch.pixel_shuffle(part["offset"], 2)[0] for part in parts])
-            shift = offset[:, row, column].clamp(-1.5, 1.5)
-            at = torch.stack([one[row, column] for one in atoms])
-            defect = mean(
-                [torch.pixel_shuffle(part["defect"], 2)[0, 0].sigmoid() for part in parts]
-            )
+            shift = mean("offset")[:, row, column].clamp(-1.5, 1.5)
+            at = torch.stack([view["atom"][0, row, column] for view in views])
             result = {
                 "atom": atom.numpy(),
-                "defect": (defect * torch.from_numpy(known)).numpy(),
-                "step": mean([part["step"][0, 0].sigmoid() for part in parts]).numpy(),
-                "direction": mean([part["direction"][0] for part in parts]).numpy(),
+                "defect": (mean("defect")[0] * torch.from_numpy(known)).numpy(),
+                "step": mean("step")[0].numpy(),
+                "direction": mean("direction").numpy(),
                 "peaks": torch.stack((column + shift[0], row + shift[1]), 1).double().numpy(),
                 "pixels": torch.stack((column, row)).numpy(),
                 "heights": atom[row, column].double().numpy(),
                 "doubt": at.double().std(0, unbiased=False).numpy(),
-                "quality": mean([v.softmax(1).mean((0, 2, 3)) for v in verdicts]).double().numpy(),
+                "quality": mean("quality").double().numpy(),
             }
         return result
 
@@ -204,7 +203,11 @@ class SurfaceModel:
             for number, net in enumerate(self._members)
             for name, value in net.state_dict().items()
         }
-        return arrays, {"members": len(self._members), "gate": self.gate}
+        return arrays, {
+            "members": len(self._members),
+            "turned": self._turned,
+            "gate": self.gate,
+        }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
@@ -216,6 +219,7 @@ class SurfaceModel:
             If an array or a setting is missing or does not fit.
         """
         count, gate = settings.get("members"), settings.get("gate")
+        turned = settings.get("turned") is True
         if not isinstance(count, int) or not 1 <= count <= 16 or not isinstance(gate, dict):
             raise ValueError(f"settings {str(settings)[:80]} are not those of a model of surfaces")
         members = []
@@ -225,7 +229,25 @@ class SurfaceModel:
             members.append(filled(fold(build_surface(CHANNELS)), part))
         if len(arrays) != sum(len(net.state_dict()) for net in members):
             raise ValueError("there are more weights than the networks take; train them again")
-        return cls(members, gate)
+        return cls(members, gate, turned)
+
+
+def _views(heads: "torch.Tensor", verdict: "torch.Tensor") -> "Iterator[dict[str, torch.Tensor]]":
+    """Outputs of a network by name, (C, H, W) each, of an image and of the same turned round."""
+    import torch
+
+    for number in range(heads.shape[0]):
+        split = torch.split(heads[number], list(OUTPUTS.values()))
+        view = dict(zip(OUTPUTS, split, strict=True))
+        for name in ("atom", "offset", "defect"):
+            view[name] = torch.pixel_shuffle(view[name], 2)
+        if number == 1:
+            view = {name: value.flip(1, 2) for name, value in view.items()}
+            view["offset"] = -view["offset"]
+        for name in ("atom", "defect", "step"):
+            view[name] = view[name].sigmoid()
+        view["quality"] = verdict[number].softmax(0).mean((1, 2))
+        yield view
 
 
 def _tiles(

@@ -23,7 +23,7 @@ __all__ = ["draw_lessons", "fit_network", "train_surface", "with_gate"]
 
 SIZE, BATCH = 128, 8
 _RATE = 3e-3
-_WEIGHTS = {"atom": 1.0, "offset": 0.15, "defect": 1.0, "step": 0.4, "direction": 0.4}
+_WEIGHTS = {"atom": 1.0, "offset": 0.15, "defect": 2.0, "step": 0.4, "direction": 0.4}
 _VERDICT = 0.1
 _RUINED, _STRETCH = 0.125, 0.06
 
@@ -130,9 +130,9 @@ def surface_loss(
 def train_surface(
     seed: int = 0,
     *,
-    images: int = 2000,
-    steps: int = 16000,
-    members: int = 2,
+    images: int = 1500,
+    steps: int = 10_000,
+    members: int = 1,
     gate_images: int = 400,
     progress: bool = True,
 ) -> "SurfaceModel":
