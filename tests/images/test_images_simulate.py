@@ -200,7 +200,7 @@ def test_good_images_can_be_read() -> None:
 
 @pytest.mark.parametrize("why", ["unresolved", "contamination", "noise"])
 def test_rows_cannot_be_seen(why: str) -> None:
-    values = [_contrast(draw_image(np.random.default_rng(s), ruined=why)) for s in range(8)]
+    values = [_contrast(draw_image(np.random.default_rng(s), ruined=why)) for s in range(5)]
     assert np.max(values) < 0.9 and np.median(values) < 0.5
 
 

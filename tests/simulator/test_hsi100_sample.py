@@ -55,7 +55,9 @@ def test_an_image_over_tcp_shows_terraces_and_defects(
     assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.99
     assert simulator.truth.crashes == 0
 
-    surface = simulator.sample.junction.surface  # type: ignore[union-attr]
+    scene = simulator.sample
+    assert isinstance(scene, ComputedSample)
+    surface = scene.junction.surface
     assert isinstance(surface, HSi100)
     marked = surface.marked(x, y).reshape(image.shape)
     level = surface.terraces.level(x, y).reshape(image.shape)
