@@ -168,10 +168,7 @@ def _surface(
     places = np.sort(rng.uniform(0.0, spare, steps)) + _STEP_DISTANCE * np.arange(steps) - reach
     ground = Ground(random_terraces(rng, tuple(float(p) for p in places)))
     if ruined == "contamination":
-        for _ in range(round(4.0 * half[0] * half[1] * _COVER)):
-            x, y = (float(v) for v in rng.uniform(-1.0, 1.0, 2) * half)
-            kind = "contaminant" if rng.random() < 0.7 else "unresolved"
-            ground.put(kind, x, y, rng, apart=-1.0)
+        ground.cover(rng, _COVER, half)
     ground.scatter(rng, densities, half)
     return ground.surface()
 

@@ -12,7 +12,7 @@ Energies are in eV relative to the sample's Fermi level; the bias is applied to 
 
 from collections.abc import Callable
 
-from . import au111, hsi100, hsi100_build, ws2
+from . import au111, hsi100_build, ws2
 from .barrier import decay
 from .drift import REPORTED_DRIFT, Drift, creep, random_drift
 from .merit import window_sum

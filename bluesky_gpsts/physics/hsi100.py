@@ -7,6 +7,7 @@ al., Phys. Rev. Lett. 102, 046805 (2009)). A dangling bond on n-type silicon is 
 the bands for about a nanometre around it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -191,22 +192,31 @@ class HSi100:
         owners = self._owners
         keys = zip(level.tolist(), table[:, 2].tolist(), table[:, 3].tolist(), strict=True)
         defect = np.array([owners.get((n, int(i), int(j)), -1) for n, i, j in keys], dtype=np.int64)
-        unseen = np.array([d.kind in VACANT + HIDING for d in self.defects] + [False])
-        return Sites(table[:, 0], table[:, 1], level, ~unseen[defect], defect)
+        unseen = np.array([d.kind in VACANT for d in self.defects] + [False])[defect]
+        hiding = [k for k, one in enumerate(self.defects) if one.kind in HIDING]
+        hider = self._marked(table[:, 0], table[:, 1], hiding)
+        defect = np.where(hider >= 0, hider, defect)
+        return Sites(table[:, 0], table[:, 1], level, ~unseen & (hider < 0), defect)
 
     def marked(self, x: FloatArray, y: FloatArray) -> IntArray:
         """Index (n,) of the defect that is at each position (n,) in m; -1 for none."""
+        return self._marked(x, y, range(len(self.defects)))
+
+    def _marked(self, x: FloatArray, y: FloatArray, among: Iterable[int]) -> IntArray:
+        """As `marked`, among some of the defects."""
         result = np.full(x.shape, -1, dtype=np.int64)
         order = np.argsort(y, kind="stable")
+        ordered = y[order]
         best = np.full(x.shape, MARKED)
-        for index, defect in enumerate(self.defects):
+        for index in among:
+            defect = self.defects[index]
             spots = tuple(spot for spot in defect.spots if spot.mark > 0.0)
             if not spots:
                 continue
             table = spot_table(spots)
             reach = 3.0 * float(table[:, 3:5].max())
             low, high = np.searchsorted(
-                y[order], [table[:, 1].min() - reach, table[:, 1].max() + reach]
+                ordered, [table[:, 1].min() - reach, table[:, 1].max() + reach]
             )
             near = order[low:high]
             near = near[

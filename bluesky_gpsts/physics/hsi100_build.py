@@ -9,7 +9,7 @@ import numpy as np
 from .constants import FloatArray
 from .hsi100 import HSi100
 from .hsi100_defects import HIDING, KINDS, Defect, make_defect
-from .hsi100_lattice import SiteKey, Terraces, random_edge
+from .hsi100_lattice import Terraces, random_edge
 
 DENSITIES: dict[str, float] = {
     "missing_dimer": 1.4e16,
@@ -106,8 +106,9 @@ class Ground:
         site = self.terraces.nearest(x, y)
         defect = make_defect(kind, self.terraces, site, rng)
         if kind in HIDING:
-            places, keys = self._beneath(defect)
-            defect = replace(defect, sites=keys)
+            x, y, reach = defect.x, defect.y, _HIDING_REACH
+            alone = HSi100(self.terraces, (defect,))
+            places = _hidden(alone, x - reach, x + reach, y - reach, y + reach)
         else:
             level = site[0]
             rows = np.array([float(i) for _, i, _ in defect.sites])
@@ -155,21 +156,28 @@ class Ground:
                 x, y = (float(value) for value in rng.uniform(-1.0, 1.0, 2) * half)
                 self.put(kind, x, y, rng, hole=hole)
 
+    def cover(self, rng: np.random.Generator, density: float, half: tuple[float, float]) -> None:
+        """Cover a rectangle about the origin with what hides the lattice, one over the other.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of randomness.
+        density : float
+            Number per area (1/m^2).
+        half : (float, float)
+            Half width and half height (m) of the rectangle.
+        """
+        for _ in range(round(4.0 * half[0] * half[1] * density)):
+            x, y = (float(value) for value in rng.uniform(-1.0, 1.0, 2) * half)
+            kind = HIDING[int(rng.random() < 0.3)]
+            self.defects.append(make_defect(kind, self.terraces, self.terraces.nearest(x, y), rng))
+        places = _hidden(self.surface(), -half[0], half[0], -half[1], half[1])
+        self._taken = np.concatenate([self._taken, places])
+
     def surface(self) -> HSi100:
         """Return the surface with all that was put there."""
         return HSi100(self.terraces, tuple(self.defects))
-
-    def _beneath(self, defect: Defect) -> tuple[FloatArray, tuple[SiteKey, ...]]:
-        """Positions (n, 2) in m and keys of the sites that a defect hides."""
-        x, y, reach = defect.x, defect.y, _HIDING_REACH
-        surface = HSi100(self.terraces, (defect,))
-        places, keys = [], []
-        tables = self.terraces.sites(x - reach, x + reach, y - reach, y + reach)
-        for level, table in enumerate(tables):
-            hidden = table[surface.marked(table[:, 0], table[:, 1]) == 0]
-            places.append(hidden[:, :2])
-            keys += [(level, int(i), int(j)) for i, j in hidden[:, 2:].tolist()]
-        return np.concatenate(places), tuple(keys)
 
     def _clear(self, places: FloatArray, apart: float) -> bool:
         if not len(places):
@@ -178,6 +186,12 @@ class Ground:
         near = self._taken[np.all((self._taken > low) & (self._taken < high), axis=1)]
         gaps = np.linalg.norm(places[:, None] - near[None], axis=2)
         return bool(np.all(gaps >= apart))
+
+
+def _hidden(surface: HSi100, left: float, right: float, bottom: float, top: float) -> FloatArray:
+    """Positions (n, 2) of the sites in a rectangle (m) that a surface's defects hide."""
+    sites = surface.sites(left, right, bottom, top)
+    return np.column_stack([sites.x, sites.y])[~sites.occupied]
 
 
 def check_densities(densities: Mapping[str, float]) -> None:

@@ -101,7 +101,7 @@ class Defect:
     x, y : float
         Middle (m).
     sites : tuple of (level, row, along)
-        Sites that it occupies, or hides.
+        Sites that it occupies; none for the kinds that hide what is below their marks.
     spots : tuple of Spot
         What it looks like.
 
@@ -156,7 +156,6 @@ def make_defect(kind: str, terraces: Terraces, site: SiteKey, rng: np.random.Gen
     Returns
     -------
     Defect
-        Of `HIDING` kinds, the sites are to be found by whoever places it.
 
     Raises
     ------

@@ -134,12 +134,23 @@ class Terraces:
         """Shares (levels, n) that each terrace has in what a tip of width `blur` (m) sees."""
         total = len(self.edges)
         result = np.zeros((total + 1, x.size))
-        seen = np.zeros(x.size)
-        for k in range(total):
-            covered = np.maximum(self._cover(k, x, y, blur), seen)
-            result[k] = covered - seen
-            seen = covered
-        result[total] = 1.0 - seen
+        if x.size == 0:
+            return result
+        c, s = np.cos(self.direction), np.sin(self.direction)
+        descent = c * x + s * y
+        nearest, furthest = float(descent.min()), float(descent.max())
+        left = np.ones(x.size)
+        for k, (near, far) in enumerate(self._bounds):
+            if nearest > far + _REACH:
+                continue
+            if furthest < near - _REACH:
+                result[k] = left
+                return result
+            share = np.minimum(self._cover(k, x, y, blur, descent), 1.0)
+            # An edge that comes too near the one above it does not reach beyond that.
+            result[k] = np.maximum(share + left - 1.0, 0.0)
+            left = left - result[k]
+        result[total] = left
         return result
 
     def sites(self, left: float, right: float, bottom: float, top: float) -> list[FloatArray]:
@@ -218,14 +229,13 @@ class Terraces:
             for edge, p in ends
         ]
 
-    def _cover(self, k: int, x: FloatArray, y: FloatArray, blur: float) -> FloatArray:
+    def _cover(
+        self, k: int, x: FloatArray, y: FloatArray, blur: float, descent: FloatArray
+    ) -> FloatArray:
         """Share (n,) of the upper terrace of edge k: its cells, convolved with a Gaussian."""
-        c, s = np.cos(self.direction), np.sin(self.direction)
-        along_descent = c * x + s * y - self.edges[k].distance
-        profile = self._profiles[k]
-        result = (along_descent < profile.min()).astype(float)
-        close = (along_descent > profile.min() - _REACH) & (along_descent < profile.max() + _REACH)
-        near = np.flatnonzero(close)
+        low, high = self._bounds[k]
+        result = (descent < low).astype(float)
+        near = np.flatnonzero((descent > low - _REACH) & (descent < high + _REACH))
         if near.size == 0:
             return result
         u, v = self.local(x[near], y[near], k)
