@@ -239,7 +239,7 @@ def test_pixel_networks_learn(drawn, monkeypatch) -> None:
 
     pairs = [(inputs(drawn.image), atom_labels(drawn))]
     monkeypatch.setattr("bluesky_gpsts.images.paper_training._SIZE", 64)
-    net = fit_pixels(networks.build_atoms, pairs, 0, 40, False, "NN-1")
+    net = fit_pixels(networks.build_atoms, pairs, 0, 40, False, False, "NN-1")
     probability = PaperAtoms(net).probability(drawn.image)
     labels = atom_labels(drawn)
     assert probability[labels].mean() > probability[~labels].mean() + 0.1
