@@ -26,6 +26,7 @@ _RATE = 3e-3
 _WEIGHTS = {"atom": 1.0, "offset": 0.15, "defect": 2.0, "step": 0.4, "direction": 0.4}
 _VERDICT = 0.1
 _RUINED, _STRETCH = 0.125, 0.06
+_SOME, _COARSE = 6, (0.115e-9, 0.18e-9)
 
 
 def fit_network(
@@ -214,7 +215,12 @@ def draw_lessons(seed: int, count: int, progress: bool, first: int = 0) -> list[
     found = []
     for number in tqdm(range(first, first + count), "drawing", disable=not progress):
         rng = np.random.default_rng([seed, 82, number])
-        drawn = draw_image(rng, ruined=random_ruin(rng) if rng.random() < _RUINED else None)
+        ruined = random_ruin(rng) if rng.random() < _RUINED else None
+        if number % _SOME == _SOME - 1:
+            # Rows are seen in coarse images too, and defects with them.
+            drawn = draw_image(rng, pixels=160, pixel=float(rng.uniform(*_COARSE)), ruined=ruined)
+        else:
+            drawn = draw_image(rng, ruined=ruined)
         # A scanner that is out of calibration by a few percent must not matter.
         found.append(lesson(drawn, float(np.exp(rng.uniform(-_STRETCH, _STRETCH)))))
     return found
