@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bluesky_gpsts import __version__, cli_models, cli_safety
+from bluesky_gpsts import __version__, cli_images, cli_models, cli_safety
 from bluesky_gpsts.cli_output import check_output, number, whole, write_json
 
 __all__ = ["main"]
@@ -19,6 +19,7 @@ BENCHMARKS = (
     "decode",
     "drift",
     "drift-map",
+    "images",
     "latency",
     "map",
     "safety",
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "demo", help="map a simulated or recorded sample autonomously and report on it"
     )
     demo.add_argument(
-        "--sample", default="ws2", help="ws2, au111, or a Nanonis .3ds grid (default: ws2)"
+        "--sample", default="ws2", help="ws2, au111, hsi100, or a Nanonis .3ds grid (default: ws2)"
     )
     demo.add_argument("--seed", default="0", help="whole number (default: 0)")
     demo.add_argument("--spectra", default="60", help="number of spectra (default: 60)")
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", type=Path, help="write a summary to this file")
 
     sim = commands.add_parser("sim", help="run the simulator until Ctrl-C")
-    sim.add_argument("--sample", default="ws2", help="ws2, au111, or a Nanonis .3ds grid")
+    sim.add_argument("--sample", default="ws2", help="ws2, au111, hsi100, or a Nanonis .3ds grid")
     sim.add_argument("--seed", default="0", help="whole number (default: 0)")
     sim.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     sim.add_argument(
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", type=Path, help="write the table to this file")
     cli_models.add_commands(commands)
     cli_safety.add_commands(commands)
+    cli_images.add_command(commands)
     return parser
 
 
@@ -314,6 +316,7 @@ _COMMANDS = {
     "bench": _bench,
     **cli_models.COMMANDS,
     **cli_safety.COMMANDS,
+    "images": cli_images.look,
 }
 
 

@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
     commands : argparse action
         What ``add_subparsers`` returned.
     """
-    models = commands.add_parser("models", help="list the models that name spectra")
+    models = commands.add_parser("models", help="list the models that name spectra and read images")
     models.add_argument(
         "folder", nargs="?", type=Path, help="of your own models (default: the package's)"
     )
@@ -53,8 +53,12 @@ def _models(options: argparse.Namespace) -> int:
     from bluesky_gpsts.spectra import registry
 
     cards = registry.models(options.folder)
+    if options.folder is None:
+        from bluesky_gpsts.images import registry as of_images
+
+        cards += of_images.models()
     for card in cards:
-        print(f"{card.id:32}  {card.kind:8}  {card.bytes / 1e6:.2f} MB  {', '.join(card.classes)}")
+        print(f"{card.id:32}  {card.kind:14}  {card.bytes / 1e6:.2f} MB  {', '.join(card.classes)}")
         print(f"    trained on {card.data}, seed {card.seed}; {card.licence}")
         for split, metrics in card.metrics.items():
             listed = ", ".join(f"{metric} {round(value, 3):g}" for metric, value in metrics.items())

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluesky_gpsts.cli_images import IMAGE_MODELS, train_images
 from bluesky_gpsts.cli_output import check_folder, check_output, whole, write_json
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ _OWNERS = {
     "figures": ("paper",),
     "sessions": ("spectra", "linear"),
     "epochs": ("paper", "spectra"),
+    "folder": ("spectra", "linear", "paper"),
+    "labels": ("spectra", "linear", "paper"),
+    "images": IMAGE_MODELS,
+    "steps": IMAGE_MODELS,
+    "members": ("surface",),
+    "bfloat16": IMAGE_MODELS,
 }
 
 _EACH = 40
@@ -39,12 +46,14 @@ def add_command(commands: Any) -> None:
     commands : argparse action
         What ``add_subparsers`` returned.
     """
-    command = commands.add_parser("train", help="train a model that names spectra")
+    command = commands.add_parser("train", help="train a model of spectra or images")
     command.add_argument(
         "what",
-        choices=("spectra", "linear", "paper"),
+        choices=("spectra", "linear", "paper", *IMAGE_MODELS),
         help="spectra: the default classifier; linear: the one that needs no torch; paper: the "
-        "network of Thomas et al. (2022) by its own protocol, with its table 1 and figures",
+        "network of Thomas et al. (2022) by its own protocol, with its table 1 and figures; "
+        "surface: what reads images of H-Si(100); terraces, atoms, defects: the networks of "
+        "Ziatdinov et al.",
     )
     command.add_argument(
         "--folder", type=Path, help="labelled .dat and .3ds files, one folder for each class"
@@ -55,7 +64,9 @@ def add_command(commands: Any) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("models"), help="folder of the model (default: models)"
     )
-    command.add_argument("--name", help="of the model (default: my-spectra, my-linear or paper)")
+    command.add_argument(
+        "--name", help="of the model (default: my-spectra, my-linear, paper, my-surface ...)"
+    )
     command.add_argument(
         "--epochs",
         help="whole number (default: 20 for paper; 5, or 6 with labelled ones, for spectra)",
@@ -65,6 +76,15 @@ def add_command(commands: Any) -> None:
     )
     command.add_argument(
         "--figures", type=Path, help="for paper: write table 1 and the figures to this folder"
+    )
+    command.add_argument("--images", help="for images: how many to draw and learn from")
+    command.add_argument("--steps", help="for images: batches to learn")
+    command.add_argument("--members", help="for surface: networks in the ensemble")
+    command.add_argument(
+        "--bfloat16",
+        action="store_true",
+        default=None,
+        help="for images: half precision, faster on processors with AVX512-BF16 or better",
     )
     command.add_argument("--json", type=Path, help="write what was reached to this file")
 
@@ -82,12 +102,14 @@ def train(options: argparse.Namespace) -> int:
     if options.folder is not None and options.labels is not None:
         raise ValueError("--folder and --labels are two sources; give one of them")
     if options.name is not None:
-        from bluesky_gpsts.spectra.card import check_name
+        from bluesky_gpsts.models import check_name
 
         check_name(options.name)
     for option, owners in _OWNERS.items():
         if getattr(options, option) is not None and options.what not in owners:
             raise ValueError(f"--{option} is for 'gpsts train {owners[0]}'")
+    if options.what in IMAGE_MODELS:
+        return train_images(options, seed)
     return (_train_paper if options.what == "paper" else _train_spectra)(options, seed)
 
 

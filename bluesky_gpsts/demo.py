@@ -74,7 +74,7 @@ def run_demo(
     Parameters
     ----------
     what : str
-        "ws2", "au111" or the path of a Nanonis .3ds grid.
+        "ws2", "au111", "hsi100" or the path of a Nanonis .3ds grid.
     seed : int
         Seed of sample, noise and optimizer.
     n_spectra : int

@@ -2,7 +2,7 @@
 
 One source for the simulated microscope, for training data and for prior libraries:
 
-* surfaces: `SURFACES` and `build_surface`; `ws2`, `au111`; the protocol `Surface`;
+* surfaces: `SURFACES` and `build_surface`; `ws2`, `au111`, `hsi100`; the protocol `Surface`;
 * tunnelling: `Junction` (current, dI/dV, lock-in signal, feedback), `window_sum`, `Tip`;
 * tips that change: `treat`, `worn_tip`, `faults`, `quality`;
 * the rest of a microscope: `Preamplifier`, `demodulate`, `HeightNoise`, `Drift`, `creep`.
@@ -12,7 +12,7 @@ Energies are in eV relative to the sample's Fermi level; the bias is applied to 
 
 from collections.abc import Callable
 
-from . import au111, ws2
+from . import au111, hsi100_build, ws2
 from .barrier import decay
 from .drift import REPORTED_DRIFT, Drift, creep, random_drift
 from .merit import window_sum
@@ -22,7 +22,11 @@ from .tip import Tip, random_tip, sharp
 from .tiplife import Treatment, faults, quality, treat, worn_tip
 from .tunnelling import REFERENCE_CURRENT, REFERENCE_GAP, Junction
 
-SURFACES: dict[str, Callable[[int], Surface]] = {"ws2": ws2.build, "au111": au111.build}
+SURFACES: dict[str, Callable[[int], Surface]] = {
+    "ws2": ws2.build,
+    "au111": au111.build,
+    "hsi100": hsi100_build.build,
+}
 """Builders of surfaces by name; each takes a seed."""
 
 

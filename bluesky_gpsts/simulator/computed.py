@@ -105,7 +105,7 @@ class ComputedSample:
         return random_drift(seed, mean, std)
 
 
-_FRAMES = {"ws2": 3.0e-9, "au111": 12.0e-9}
+_FRAMES = {"ws2": 3.0e-9, "au111": 12.0e-9, "hsi100": 4.0e-9}
 
 
 def computed_sample(name: str, seed: int) -> ComputedSample:

@@ -17,7 +17,7 @@ def open_sample(what: str, seed: int) -> Sample:
     Parameters
     ----------
     what : str
-        Name of a surface ("ws2", "au111"), or the path of a .3ds file.
+        Name of a surface ("ws2", "au111", "hsi100"), or the path of a .3ds file.
     seed : int
         Seed of a computed surface and its tip; a recorded grid does not depend on it.
 

@@ -28,7 +28,7 @@ class Simulator:
     Parameters
     ----------
     sample : str or Sample
-        "ws2", "au111", the path of a recorded .3ds grid, or a sample of your own.
+        "ws2", "au111", "hsi100", the path of a recorded .3ds grid, or a sample of your own.
     seed : int
         Seed of the sample, the tip, the drift and all noise.
     host : str

@@ -1,23 +1,19 @@
-"""Models on disk: weights as safetensors, and beside them a card that says what they are.
+"""Classifiers of spectra on disk; `bluesky_gpsts.models.store` says in which files."""
 
-A model NAME is two files in one folder, ``NAME.safetensors`` (weights and settings) and
-``NAME.json`` (the card). The card holds the SHA-256 of the weights file; a model that does not
-match its card is refused. Nothing is unpickled, and no torch is needed to read the files.
-"""
-
-import hashlib
 import importlib.util
-import json
-import os
 import warnings
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
-
-from bluesky_gpsts.spectra.card import CARD, Card, ModelError
+from bluesky_gpsts.models.card import Card, ModelError
+from bluesky_gpsts.models.store import (
+    find_card,
+    list_cards,
+    mismatch,
+    read_weights,
+    write_model,
+)
 from bluesky_gpsts.spectra.types import Classifier
 
 __all__ = [
@@ -37,14 +33,12 @@ DEFAULT, FALLBACK = "default", "linear"
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the models that come with the package."""
 
-WEIGHTS = ".safetensors"
 # Module and class of each kind, and whether it needs torch.
 _KINDS = {
     "default": ("default", "DefaultClassifier", True),
     "linear": ("linear", "LinearClassifier", False),
     "paper": ("paper", "PaperCNN", True),
 }
-_LARGEST = 256 * 2**20
 
 
 def save(classifier: Classifier, card: Card, folder: str | Path) -> Card:
@@ -72,30 +66,9 @@ def save(classifier: Classifier, card: Card, folder: str | Path) -> Card:
     OSError
         The folder cannot be written.
     """
-    from safetensors.numpy import save as serialise
-
     if card.kind not in _KINDS:
         raise ModelError(_unknown(card.kind))
-    for what, in_card, really in (
-        ("kind", card.kind, classifier.name),
-        ("classes", card.classes, tuple(classifier.classes)),
-    ):
-        if in_card != really:
-            raise ModelError(
-                f"the card {card.name!r} says {what} {in_card!r} and the classifier {really!r}; "
-                "make the card of this classifier with Card.of"
-            )
-    arrays, settings = classifier.to_arrays()
-    # One entry only: safetensors writes several in any order, and equal models have equal files.
-    model = {"kind": card.kind, "classes": list(card.classes), "settings": settings}
-    metadata = {"model": json.dumps(model, sort_keys=True)}
-    data = serialise({k: np.asarray(v, order="C") for k, v in arrays.items()}, metadata)
-    whole = card.with_file(hashlib.sha256(data).hexdigest(), len(data))
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    _replace(target / f"{card.name}{WEIGHTS}", data)
-    _replace(target / f"{card.name}{CARD}", whole.to_json().encode())
-    return whole
+    return write_model(classifier, card, folder)
 
 
 def card(model: str | Path) -> Card:
@@ -116,7 +89,7 @@ def card(model: str | Path) -> Card:
     ModelError
         There is no such model, or its card cannot be understood.
     """
-    return Card.read(_card_path(model))
+    return Card.read(find_card(model, SHIPPED))
 
 
 def models(folder: str | Path | None = None) -> list[Card]:
@@ -127,10 +100,7 @@ def models(folder: str | Path | None = None) -> list[Card]:
     ModelError
         The folder does not exist, or a card in it cannot be understood.
     """
-    place = SHIPPED if folder is None else Path(folder)
-    if not place.is_dir():
-        raise ModelError(f"{place} is no folder; give the folder that holds the models")
-    return [Card.read(path) for path in sorted(place.glob(f"*{CARD}"))]
+    return list_cards(SHIPPED if folder is None else folder)
 
 
 def load(model: str | Path = DEFAULT) -> Classifier:
@@ -158,7 +128,7 @@ def load(model: str | Path = DEFAULT) -> Classifier:
 
 def load_with_card(model: str | Path = DEFAULT) -> tuple[Classifier, Card]:
     """Load a classifier as `load` does, with the card of the model that it really is."""
-    path = _card_path(model)
+    path = find_card(model, SHIPPED)
     described = Card.read(path)
     if described.kind not in _KINDS:
         raise ModelError(f"{path}: {_unknown(described.kind)}")
@@ -175,7 +145,7 @@ def load_with_card(model: str | Path = DEFAULT) -> tuple[Classifier, Card]:
             stacklevel=3,
         )
         return load_with_card(FALLBACK)
-    arrays, settings = _read_weights(path, described)
+    arrays, settings = read_weights(path, described)
     kind = getattr(import_module(f"bluesky_gpsts.spectra.{module}"), name)
     try:
         classifier = cast(Classifier, kind.from_arrays(arrays, settings))
@@ -184,91 +154,9 @@ def load_with_card(model: str | Path = DEFAULT) -> tuple[Classifier, Card]:
             f"{path}: its weights make no classifier of the kind {described.kind!r}: {error}"
         ) from error
     if tuple(classifier.classes) != described.classes:
-        raise ModelError(_mismatch(path, "classes", described.classes, classifier.classes))
+        raise ModelError(mismatch(path, "classes", described.classes, classifier.classes))
     return classifier, described
 
 
 def _unknown(kind: str) -> str:
     return f"the kind of model {kind!r} is unknown; this version knows {', '.join(sorted(_KINDS))}"
-
-
-def _mismatch(path: Path, what: str, in_card: Any, in_file: Any) -> str:
-    return (
-        f"{path} does not match its weights: the card says {what} {in_card}, the weights file "
-        f"{in_file}; get both files again from where they came, or train the model again"
-    )
-
-
-def _card_path(model: str | Path) -> Path:
-    """Card of a shipped model by name, or of a user's by path."""
-    if isinstance(model, str) and model == Path(model).name:
-        shipped = SHIPPED / f"{model}{CARD}"
-        if shipped.is_file():
-            return shipped
-    path = Path(model)
-    if path.is_dir():
-        found = sorted(path.glob(f"*{CARD}"))
-        if len(found) != 1:
-            names = ", ".join(card.name for card in found) or "none"
-            raise ModelError(
-                f"{path} must hold the card of one model, and holds {names}; name the card's file"
-            )
-        return found[0]
-    path = path.with_name(path.name.removesuffix(WEIGHTS).removesuffix(CARD) + CARD)
-    if not path.is_file():
-        names = ", ".join(sorted(card.stem for card in SHIPPED.glob(f"*{CARD}"))) or "none"
-        raise ModelError(
-            f"there is no model {str(model)!r}; give the path of a card, or the name of a model "
-            f"of the package: {names}"
-        )
-    return path
-
-
-def _read_weights(
-    path: Path, described: Card
-) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-    """Arrays and settings of a model whose file is the one that the card describes."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as deserialise
-
-    file = path.with_suffix(WEIGHTS)
-    try:
-        size = file.stat().st_size
-        # The size is looked at first, so that a wrong file is not read into memory as a whole.
-        if size != described.bytes or size > _LARGEST:
-            cut = "; was it cut off?" if size < described.bytes else ""
-            raise ModelError(_mismatch(path, "bytes", described.bytes, f"has {size}{cut}"))
-        data = file.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"the weights {file} cannot be read ({error.strerror or error}); they must lie beside "
-            "their card"
-        ) from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != described.sha256:
-        raise ModelError(_mismatch(path, "SHA-256", described.sha256[:12], digest[:12]))
-    try:
-        arrays = deserialise(data)
-        length = int.from_bytes(data[:8], "little")
-        model = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["model"])
-        kind, classes, settings = model["kind"], tuple(model["classes"]), model["settings"]
-        if not isinstance(settings, Mapping):
-            raise TypeError(f"its settings are {type(settings).__name__}")
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{file} is no weights file of this package: {error!r}") from error
-    for what, in_card, in_file in (
-        ("kind", described.kind, kind),
-        ("classes", described.classes, classes),
-    ):
-        if in_card != in_file:
-            raise ModelError(_mismatch(path, what, in_card, in_file))
-    return arrays, dict(settings)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from bluesky_gpsts.physics import (
     Tip,
     au111,
     build_surface,
+    hsi100,
     window_sum,
     ws2,
 )
@@ -51,14 +52,14 @@ def test_surface_contract(name: str) -> None:
 def test_clean_amplitudes_are_the_average() -> None:
     """`clean` agrees with the mean over a surface without defects."""
     x, y = np.random.default_rng(0).uniform(-100e-9, 100e-9, (2, 40000))
-    for surface in (ws2.WS2(), au111.Au111()):
+    for surface in (ws2.WS2(), au111.Au111(), hsi100.HSi100()):
         mean = surface.components(x, y).mean(axis=0)
         np.testing.assert_allclose(mean, surface.clean, atol=0.01)
 
 
 def test_registry_errors() -> None:
     """Unknown names list the known ones."""
-    with pytest.raises(ValueError, match="known surfaces: au111, ws2"):
+    with pytest.raises(ValueError, match="known surfaces: au111, hsi100, ws2"):
         build_surface("gold", 0)
     with pytest.raises(ValueError, match="seed is -1"):
         build_surface("ws2", -1)

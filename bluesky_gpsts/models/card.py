@@ -6,18 +6,36 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluesky_gpsts import __version__
-from bluesky_gpsts.spectra.types import Classifier
 
-__all__ = ["CARD", "Card", "ModelError", "check_name"]
+__all__ = ["CARD", "Card", "Model", "ModelError", "check_name"]
 
 CARD = ".json"
 _LARGEST = 2**20
 _HEX = frozenset("0123456789abcdef")
+
+
+class Model(Protocol):
+    """What can be kept on disk: a trained model of spectra or images."""
+
+    @property
+    def name(self) -> str:
+        """Name of the kind of model."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what it tells apart."""
+        ...
+
+    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Weights by name, and settings that JSON can hold."""
+        ...
 
 
 class ModelError(ValueError):
@@ -39,9 +57,9 @@ class Card:
     name : str
         Name of the model and of its files.
     kind : str
-        Kind of classifier, such as "default", "linear" or "paper".
+        Kind of model, such as "default", "linear" or "paper".
     classes : tuple of str
-        Names of its classes.
+        Names of what it tells apart.
     data : str
         What it was trained on.
     seed : int
@@ -72,7 +90,7 @@ class Card:
     @classmethod
     def of(
         cls,
-        classifier: Classifier,
+        model: Model,
         *,
         name: str,
         data: str,
@@ -80,11 +98,12 @@ class Card:
         metrics: Mapping[str, Mapping[str, float]],
         licence: str = "BSD-3-Clause",
     ) -> Self:
-        """Write the card of a classifier.
+        """Write the card of a model.
 
         Parameters
         ----------
-        classifier : Classifier
+        model : Model
+            What it describes.
         name : str
             Letters, digits, "-" and "_".
         data : str
@@ -122,8 +141,8 @@ class Card:
                 libraries[library] = "not installed"
         return cls(
             name,
-            classifier.name,
-            tuple(classifier.classes),
+            model.name,
+            tuple(model.classes),
             data,
             seed,
             numbers,
@@ -133,7 +152,7 @@ class Card:
 
     @property
     def id(self) -> str:
-        """Name and the beginning of the hash: which weights exactly named a spectrum."""
+        """Name and the beginning of the hash: which weights exactly were at work."""
         return f"{self.name}@{self.sha256[:12]}"
 
     def with_file(self, sha256: str, size: int) -> Self:

@@ -1,0 +1,152 @@
+"""A surface as it was read: terraces with their rows, atoms by confidence, vacancies, defects."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bluesky_gpsts.images import SurfaceReading, level_plane
+
+from .style import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["surface_figure"]
+
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
+_CLOSE = 9e-9
+
+
+@styled
+def surface_figure(image: ArrayLike, reading: SurfaceReading, title: str = "") -> "Figure":
+    """Draw an image, what was read of it, and a part of it from close by.
+
+    Parameters
+    ----------
+    image : (ny, nx) array_like
+        The image, any unit.
+    reading : SurfaceReading
+        What was read of it.
+    title : str
+        Name of the image.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    flat = level_plane(np.asarray(image, float))
+    low, high = np.nanpercentile(flat, (1.0, 99.5))
+    figure = new_figure(11.4, 4.2)
+    whole, read, close = figure.subplots(1, 3)
+    for axes in (whole, read, close):
+        axes.imshow(flat, cmap="gray", vmin=low, vmax=high)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    whole.set_title(title or "Image, levelled")
+    if not reading.verdict.readable:
+        read.set_title("Not read")
+        read.text(
+            0.5,
+            0.5,
+            _wrapped(reading.verdict.reason),
+            transform=read.transAxes,
+            ha="center",
+            va="center",
+            color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none"},
+        )
+        close.set_visible(False)
+        return figure
+    _terraces(read, reading)
+    kind = f"{len(reading.atoms)} atoms, {len(reading.defects)} defects"
+    read.set_title(f"Terraces and defects: {kind}")
+    _atoms(close, reading)
+    centre, half = _where(reading, flat.shape), 0.5 * _CLOSE / np.array(reading.pixel)
+    close.set_xlim(centre[0] - half[0], centre[0] + half[0])
+    close.set_ylim(centre[1] + half[1], centre[1] - half[1])
+    close.set_title(f"{1e9 * _CLOSE:.0f} nm of it: atoms, vacant sites, defects")
+    for axes, size in ((whole, flat.shape[1] * reading.pixel[0]), (close, _CLOSE)):
+        _bar(axes, size, reading.pixel[0])
+    return figure
+
+
+def _terraces(axes: "Axes", reading: SurfaceReading) -> None:
+    """Colour terraces, draw their rows' directions, outline defects."""
+    from matplotlib.colors import to_rgba
+
+    ny, nx = reading.terraces.shape
+    shade = np.zeros((ny, nx, 4))
+    for terrace in reading.terrace_list:
+        colour = _COLOURS[(terrace.number - 1) % len(_COLOURS)]
+        shade[reading.terraces == terrace.number] = to_rgba(colour, 0.28)
+        if terrace.vectors is None:
+            continue
+        length = 0.09 * min(ny, nx)
+        step = length * np.array([np.cos(terrace.direction), np.sin(terrace.direction)])
+        x, y = terrace.origin
+        axes.annotate(
+            "",
+            (x + step[0], y + step[1]),
+            (x - step[0], y - step[1]),
+            arrowprops={"arrowstyle": "<->", "color": "white", "lw": 1.8},
+        )
+        angle, error = np.degrees([terrace.direction, terrace.direction_error])
+        axes.text(
+            x,
+            y - 0.02 * ny,
+            f"{angle:.2f} ± {error:.2f}°",
+            color="white",
+            fontsize=7.5,
+            ha="center",
+            va="bottom",
+            weight="bold",
+        )
+    shade[reading.steps] = to_rgba("white", 0.45)
+    axes.imshow(shade)
+    if reading.defects:
+        axes.contour(reading.defect_labels > 0, [0.5], colors=[VERMILION], linewidths=0.9)
+
+
+def _atoms(axes: "Axes", reading: SurfaceReading) -> None:
+    """Draw atoms coloured by confidence, vacant sites and outlines of defects."""
+    sure = reading.confidence[reading.occupied]
+    x, y = reading.atoms.T
+    axes.scatter(x, y, c=sure, cmap="viridis", vmin=0.0, vmax=1.0, s=14, linewidths=0.0)
+    x, y = reading.vacancies.T
+    axes.scatter(x, y, marker="x", color=SKY, s=20, linewidths=1.0)
+    if reading.defects:
+        axes.contour(reading.defect_labels > 0, [0.5], colors=[VERMILION], linewidths=1.1)
+
+
+def _where(reading: SurfaceReading, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Place (x, y) to look at from close by: among most defects, well inside of the image."""
+    half = 0.5 * _CLOSE / np.array(reading.pixel)
+    size = np.array(shape[::-1], float)
+    low = np.minimum(half, 0.5 * size)
+    if not reading.defects:
+        return 0.5 * size
+    places = np.array([[d.x, d.y] for d in reading.defects])
+    inside = np.clip(places, low, size - low)
+    near = np.abs(places[None] - inside[:, None]) < half
+    return np.asarray(inside[np.argmax(near.all(axis=2).sum(axis=1))])
+
+
+def _bar(axes: "Axes", size: float, pixel: float) -> None:
+    """Scale bar of about a fifth of a size (m)."""
+    nanometres = max(1, round(1e9 * size / 5.0))
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    x = left + 0.06 * (right - left)
+    y = bottom + 0.07 * (top - bottom)
+    axes.plot([x, x + nanometres * 1e-9 / pixel], [y, y], color="white", lw=3)
+    axes.text(
+        x, y + 0.02 * (top - bottom), f"{nanometres} nm", color="white", fontsize=8, weight="bold"
+    )
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, 34))

@@ -1,0 +1,67 @@
+"""Time from a raw image to coordinates, of the default model and its peers, in one process."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bluesky_gpsts.benchmarks.images.cases import DIFFERENCE, OURS, PAPER
+from bluesky_gpsts.benchmarks.images.peers import PaperNetworks, find_by_difference
+from bluesky_gpsts.benchmarks.table import Row
+from bluesky_gpsts.images.reading import read_surface
+from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.surfacemodel import SurfaceModel
+
+__all__ = ["time_rows"]
+
+_FASTER, _THAN_ONE = 5.0, 2.0
+_ONE = "NN-1 alone, the shape of AtomAI's U-Net"
+
+
+def time_rows(model: SurfaceModel, paper: PaperNetworks, repeats: int, seed: int) -> list[Row]:
+    """Processor time per image of 256 x 256 pixels on one thread, methods by turns.
+
+    Parameters
+    ----------
+    model : SurfaceModel
+        The default model.
+    paper : PaperNetworks
+        Its peers.
+    repeats : int
+        Images, half of them with steps.
+    seed : int
+        Seed of the images.
+    """
+    import torch
+
+    rng = np.random.default_rng([seed, 13])
+    images = [draw_image(rng, snr=4.0, steps=k % 2) for k in range(repeats)]
+    pixels = {id(drawn.image): drawn.pixel for drawn in images}
+    methods: dict[str, Callable[[np.ndarray], object]] = {
+        OURS: lambda image: read_surface(image, pixels[id(image)], model=model),
+        PAPER: paper.read,
+        _ONE: paper.atoms.find,
+        DIFFERENCE: lambda image: find_by_difference(image, pixels[id(image)]),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for method in methods.values():
+            method(images[0].image)
+        for drawn in images:
+            for name, method in methods.items():
+                begin = time.process_time()
+                method(drawn.image)
+                seconds[name].append(time.process_time() - begin)
+    finally:
+        torch.set_num_threads(threads)
+    case = "256 x 256 pixels, raw image to coordinates"
+    middle = {name: float(np.median(values)) for name, values in seconds.items()}
+    rows = [
+        Row(case, name, "CPU time", 1e3 * value, "ms", repeats) for name, value in middle.items()
+    ]
+    for name, goal in ((PAPER, _FASTER), (_ONE, _THAN_ONE)):
+        ratio = middle[name] / middle[OURS]
+        rows.append(Row(case, OURS, f"times faster than {name}", ratio, "", repeats, goal))
+    return rows

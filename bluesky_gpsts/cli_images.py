@@ -1,0 +1,230 @@
+"""What ``gpsts`` does with images: a look at one, and training of the models that read them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_gpsts.cli_output import check_output, number, whole, write_json
+
+if TYPE_CHECKING:
+    from bluesky_gpsts.images import SurfaceReading
+    from bluesky_gpsts.models import Model
+
+__all__ = ["IMAGE_MODELS", "add_command", "look", "train_images"]
+
+IMAGE_MODELS = ("surface", "terraces", "atoms", "defects")
+"""Models of images that can be trained."""
+
+_TESTED, _TESTS = 5000, 12
+"""Seed and number of the images that a model is measured on after training."""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand ``images`` to the parser of ``gpsts``.
+
+    Parameters
+    ----------
+    commands : argparse action
+        What ``add_subparsers`` returned.
+    """
+    command = commands.add_parser(
+        "images", help="read an image of H-Si(100): terraces, atoms, defects"
+    )
+    command.add_argument("file", type=Path, help="a .sxm, .npy, .png or .jpg file")
+    command.add_argument(
+        "--pixel", help="size of a pixel in nm (default: as in the file, or found from the lattice)"
+    )
+    command.add_argument("--model", default="surface", help="name, or path of a card")
+    command.add_argument("--figure", type=Path, help="draw what was read to this PNG file")
+    command.add_argument("--json", type=Path, help="write what was read to this file")
+
+
+def look(options: argparse.Namespace) -> int:
+    """Run the subcommand ``images``; returns its exit status, 1 for an image that is refused."""
+    check_output(options.json)
+    check_output(options.figure)
+    from bluesky_gpsts.images.reading import read_surface
+    from bluesky_gpsts.images.registry import load_surface
+
+    image, pixel = _open(options.file)
+    if options.pixel is not None:
+        size = 1e-9 * number("--pixel", options.pixel)
+        pixel = (size, size)
+    reading = read_surface(image, pixel, model=load_surface(options.model))
+    for line in _lines(reading):
+        print(line)
+    write_json(options.json, _summary(options.file, reading))
+    if options.figure is not None:
+        from bluesky_gpsts.analysis.style import png
+        from bluesky_gpsts.analysis.surface_figure import surface_figure
+
+        options.figure.write_bytes(png(surface_figure(image, reading, options.file.name)))
+        print(options.figure)
+    return 0 if reading.verdict.readable else 1
+
+
+def _open(path: Path) -> tuple[NDArray[Any], tuple[float, float] | None]:
+    """Image of a file, first line first, and the size of its pixels (m) where the file tells."""
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; give a .sxm, .npy, .png or .jpg file")
+    if path.suffix.lower() == ".sxm":
+        from bluesky_gpsts.nanonis.files import read_sxm
+
+        scan = read_sxm(path)
+        name = next((name for name in scan.channels if name.lower().startswith("z")), None)
+        if name is None:
+            raise ValueError(f"{path} has no channel Z; it has {', '.join(scan.channels)}")
+        size = (scan.frame.width / scan.nx, scan.frame.height / scan.ny)
+        planes = scan.channels[name]
+        return planes.get("forward", next(iter(planes.values()))), size
+    if path.suffix.lower() == ".npy":
+        return np.load(path, allow_pickle=False), None
+    from matplotlib.image import imread
+
+    return np.asarray(imread(path)), None
+
+
+def _lines(reading: "SurfaceReading") -> list[str]:
+    """What was read, for the terminal."""
+    if not reading.verdict.readable:
+        return [f"not read: {reading.verdict.reason}"]
+    atoms, vacant = len(reading.atoms), len(reading.vacancies)
+    lines = [
+        f"pixel {1e9 * reading.pixel[0]:.4g} nm; {atoms} atoms, {vacant} vacant sites, "
+        f"{len(reading.defects)} defects, {len(reading.terrace_list)} terraces"
+    ]
+    for terrace in reading.terrace_list:
+        if terrace.vectors is None:
+            lines.append(f"terrace {terrace.number}: {1e18 * terrace.area:.1f} nm^2, no lattice")
+            continue
+        along, across = 1e9 * np.hypot(*terrace.vectors.T)
+        angle, error = np.degrees([terrace.direction, terrace.direction_error])
+        lines.append(
+            f"terrace {terrace.number}: {1e18 * terrace.area:.1f} nm^2, rows at {angle:.2f} +- "
+            f"{error:.2f} degrees, {along:.4f} x {across:.4f} nm"
+        )
+    return lines
+
+
+def _summary(path: Path, reading: "SurfaceReading") -> dict[str, Any]:
+    """What was read, for a file; positions in nm from the first pixel."""
+    scale = 1e9 * np.array(reading.pixel)
+    return {
+        "file": path.name,
+        "readable": reading.verdict.readable,
+        "probability": reading.verdict.probability,
+        "reason": reading.verdict.reason,
+        "pixel_nm": None if np.isnan(reading.pixel[0]) else scale.tolist(),
+        "atoms_nm": (reading.atoms * scale).round(4).tolist(),
+        "confidence": reading.confidence[reading.occupied].round(3).tolist(),
+        "vacancies_nm": (reading.vacancies * scale).round(4).tolist(),
+        "terraces": [
+            {
+                "number": terrace.number,
+                "area_nm2": 1e18 * terrace.area,
+                "direction_deg": None
+                if terrace.vectors is None
+                else float(np.degrees(terrace.direction)),
+                "direction_error_deg": None
+                if terrace.vectors is None
+                else float(np.degrees(terrace.direction_error)),
+                "vectors_nm": None if terrace.vectors is None else (1e9 * terrace.vectors).tolist(),
+            }
+            for terrace in reading.terrace_list
+        ],
+        "defects": [
+            {
+                "x_nm": defect.x * scale[0],
+                "y_nm": defect.y * scale[1],
+                "area_nm2": 1e18 * defect.area,
+                "probability": defect.probability,
+                "terrace": defect.terrace,
+            }
+            for defect in reading.defects
+        ],
+    }
+
+
+def train_images(options: argparse.Namespace, seed: int) -> int:
+    """Train a model of images; returns the exit status.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Of ``gpsts train``.
+    seed : int
+        Seed of images, weights and batches.
+    """
+    from bluesky_gpsts.images import paper_training
+    from bluesky_gpsts.images.registry import save_model
+    from bluesky_gpsts.images.training import train_surface
+    from bluesky_gpsts.models import Card
+
+    size: dict[str, Any] = {
+        option: whole(f"--{option}", text)
+        for option in ("images", "steps", "members")
+        if (text := getattr(options, option)) is not None
+    }
+    train: dict[str, Any] = {
+        "surface": train_surface,
+        "terraces": paper_training.train_terraces,
+        "atoms": paper_training.train_atoms,
+        "defects": paper_training.train_defects,
+    }
+    model: Model = train[options.what](seed, bfloat16=bool(options.bfloat16), **size)
+    metrics = {f"{_TESTS} new drawn images, SNR 4": _metrics(options.what, model, _TESTED + seed)}
+    for what, found in metrics.items():
+        print(f"{what}: {', '.join(f'{name} {value:.3g}' for name, value in found.items())}")
+    card = Card.of(
+        model,
+        name=options.name or f"my-{options.what}",
+        data="drawn images of H-Si(100)",
+        seed=seed,
+        metrics=metrics,
+    )
+    card = save_model(model, card, options.out)
+    print(f"{card.id} in {options.out}")
+    write_json(options.json, {"model": card.as_dict()})
+    return 0
+
+
+def _metrics(what: str, model: Any, seed: int) -> dict[str, float]:
+    """How a model does on new images."""
+    from bluesky_gpsts.benchmarks.images.scores import (
+        Counts,
+        score_atoms,
+        score_defects,
+        score_terraces,
+    )
+    from bluesky_gpsts.images.reading import read_surface
+    from bluesky_gpsts.images.simulate import draw_image
+
+    rng = np.random.default_rng([seed, 84])
+    atoms, defects, right = [], [], []
+    for image in range(_TESTS):
+        drawn = draw_image(rng, snr=4.0, steps=image % 2)
+        if what == "surface":
+            reading = read_surface(drawn.image, drawn.pixel, model=model)
+        if what in ("surface", "atoms"):
+            found = reading.atoms if what == "surface" else model.find(drawn.image)
+            atoms.append(
+                score_atoms(found, np.asarray(drawn.sites[drawn.occupied], float), drawn.pixel)
+            )
+        if what in ("surface", "defects"):
+            labels = reading.defect_labels if what == "surface" else model.find(drawn.image)[0]
+            defects.append(score_defects(labels, drawn.defect_map > 0)[0])
+        if what in ("surface", "terraces"):
+            terraces = reading.terraces if what == "surface" else model.label(drawn.image)
+            right.append(score_terraces(terraces, drawn.terrace, terraces.size)[0])
+    metrics: dict[str, float] = {}
+    if atoms:
+        metrics |= {"atoms, F1": Counts.pooled(atoms).f1}
+        metrics |= {"atoms, rms error (pm)": 1e12 * Counts.pooled(atoms).rms}
+    if defects:
+        metrics |= {"defects, F1": Counts.pooled(defects).f1}
+    if right:
+        metrics |= {"terraces, pixels right": float(np.mean(right))}
+    return metrics

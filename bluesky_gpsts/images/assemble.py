@@ -1,0 +1,166 @@
+"""From the grid of the network back to the image: positions, maps, terraces, defects."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_gpsts.images.decode import Decoded
+from bluesky_gpsts.images.prepare import Prepared
+from bluesky_gpsts.images.quality import Verdict
+from bluesky_gpsts.images.rowlattice import RowLattice
+from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace
+from bluesky_gpsts.images.surfacemodel import Maps
+from bluesky_gpsts.images.terracemap import TerraceMap
+
+__all__ = ["assemble"]
+
+Labels = NDArray[np.int32]
+
+_DEFECT, _FEWEST = 0.5, 5
+
+
+def assemble(
+    shape: tuple[int, ...],
+    pixel: tuple[float, float],
+    prepared: Prepared,
+    maps: Maps,
+    terraces: TerraceMap,
+    decoded: Decoded,
+    verdict: Verdict,
+    known: NDArray[np.bool_],
+) -> SurfaceReading:
+    """Bring everything from the grid of the network to the image.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns of the image.
+    pixel : (float, float)
+        Width and height (m) of a pixel.
+    prepared, maps, terraces, decoded, verdict
+        What was made of it, step by step.
+    known : (ny, nx) array of bool
+        Where something was measured.
+
+    Returns
+    -------
+    SurfaceReading
+    """
+    coarse = _cells(shape, prepared.scale, terraces.labels.shape, 2)
+    labels = terraces.labels[coarse]
+    probability = _enlarged(maps.defect, shape)
+    probability[~known] = 0.0
+    defect_labels, defects = _defects(probability, labels, pixel[0] * pixel[1])
+    sites = prepared.to_image(decoded.sites)
+    # Half a pixel beyond the middle of the outermost pixels the image ends.
+    inside = np.all((sites > -0.5) & (sites < (shape[1] - 0.5, shape[0] - 0.5)), axis=1)
+    place = np.clip(np.round(sites).astype(int), 0, (shape[1] - 1, shape[0] - 1))
+    inside &= known[place[:, 1], place[:, 0]]
+    counts = np.bincount(labels.ravel(), minlength=len(decoded.lattices) + 1)
+    listed = tuple(
+        _terrace(number, float(counts[number]) * pixel[0] * pixel[1], lattice, prepared, pixel)
+        for number, lattice in enumerate(decoded.lattices, start=1)
+    )
+    return SurfaceReading(
+        verdict,
+        pixel,
+        sites[inside],
+        decoded.occupied[inside],
+        decoded.score[inside],
+        decoded.doubt[inside],
+        decoded.terrace[inside],
+        decoded.placed[inside],
+        labels,
+        listed,
+        maps.step[coarse] > 0.5,
+        probability,
+        defect_labels,
+        defects,
+    )
+
+
+def _terrace(
+    number: int,
+    area: float,
+    lattice: RowLattice | None,
+    prepared: Prepared,
+    pixel: tuple[float, float],
+) -> Terrace:
+    if lattice is None:
+        nan = float("nan")
+        return Terrace(number, area, None, np.full(2, nan), nan, nan, 0.0)
+    vectors = lattice.mean * prepared.scale * pixel
+    x, y = vectors[0]
+    x0, y0 = lattice.origin.tolist()
+    near = lattice.sites((x0 - 12.0, y0 - 12.0), (x0 + 12.0, y0 + 12.0))
+    middle = near[np.argmin(np.hypot(*(near - lattice.origin).T))] if len(near) else lattice.origin
+    return Terrace(
+        number,
+        area,
+        vectors,
+        prepared.to_image(middle[None])[0],
+        float(np.arctan2(y, x) % np.pi),
+        float(lattice.errors[0]),
+        lattice.coherence,
+    )
+
+
+def _defects(
+    probability: NDArray[np.float32], terraces: Labels, pixel_area: float
+) -> tuple[Labels, tuple[Defect, ...]]:
+    from scipy.ndimage import label
+
+    labels, count = label(probability > _DEFECT)
+    if not count:
+        return labels.astype(np.int32), ()
+    flat = labels.ravel()
+    place = np.flatnonzero(flat)
+    owner = flat[place]
+    size = np.bincount(owner, minlength=count + 1)
+    rows, columns = np.divmod(place, probability.shape[1])
+    weight = probability.ravel()[place]
+    total = np.bincount(owner, weight, count + 1)
+    with np.errstate(invalid="ignore"):
+        x = np.bincount(owner, weight * columns, count + 1) / total
+        y = np.bincount(owner, weight * rows, count + 1) / total
+    highest = np.zeros(count + 1)
+    np.maximum.at(highest, owner, weight)
+    kept = np.flatnonzero(size >= _FEWEST)
+    kept = kept[kept > 0]
+    number = np.zeros(count + 1, np.int32)
+    number[kept] = np.arange(1, kept.size + 1)
+    found = tuple(
+        Defect(
+            int(number[k]),
+            float(x[k]),
+            float(y[k]),
+            float(highest[k]),
+            float(size[k]) * pixel_area,
+            int(terraces[round(float(y[k])), round(float(x[k]))]),
+        )
+        for k in kept
+    )
+    return number[labels], found
+
+
+def _cells(
+    shape: tuple[int, ...], scale: tuple[float, float], size: tuple[int, ...], step: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of a grid, each cell `step` pixels of the network, under each pixel."""
+    places = []
+    for count, factor, limit in zip(shape, scale[::-1], size, strict=True):
+        middle = (np.arange(count) + 0.5) / (factor * step)
+        places.append(np.clip(middle.astype(np.intp), 0, limit - 1))
+    rows, columns = np.ix_(*places)
+    return rows, columns
+
+
+def _enlarged(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Bilinear interpolation of a map to the pixels of the image."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    source = torch.from_numpy(values)[None, None]
+    size = (shape[0], shape[1])
+    large = interpolate(source, size, mode="bilinear", align_corners=False, antialias=True)
+    result: NDArray[np.float32] = large[0, 0].numpy()
+    return result

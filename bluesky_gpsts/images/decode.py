@@ -1,0 +1,135 @@
+"""Atoms and vacancies from the maps of the network: terrace by terrace, on a lattice.
+
+Every terrace gets a lattice of its own, fitted to the peaks of the atom map; every site of it is
+then judged occupied or vacant by the map there. Positions are those of the lattice, which hundreds
+of peaks agree on, so they are far more certain than a single peak. Peaks that no lattice explains
+are kept as they are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_gpsts.images.prepare import GRID
+from bluesky_gpsts.images.rowlattice import ALONG, ROWS, RowLattice, fit_row_lattice
+from bluesky_gpsts.images.surfacemodel import Maps
+from bluesky_gpsts.images.terracemap import TerraceMap
+
+__all__ = ["Decoded", "decode"]
+
+Array = NDArray[np.float64]
+
+_PEAK, _SITE, _LONELY = 0.3, 0.32, 0.5
+_COHERENT = 0.35
+_APART = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Sites of an image, on the grid of the network.
+
+    Attributes
+    ----------
+    sites : (N, 2) array
+        x and y (pixels of the grid) of every site, occupied or not.
+    score : (N,) array
+        The atom map there, from 0 to 1: about how sure it is that the site is occupied.
+    doubt : (N,) array
+        Standard deviation of the members of the ensemble at the nearest peak; 0 without one.
+    terrace : (N,) array of int
+        Number of the terrace.
+    placed : (N,) array of bool
+        Whether the position is the lattice's, not a single peak's.
+    lattices : tuple of RowLattice or None
+        One for each terrace; None where there is none.
+    """
+
+    sites: Array
+    score: Array
+    doubt: Array
+    terrace: NDArray[np.int32]
+    placed: NDArray[np.bool_]
+    lattices: tuple[RowLattice | None, ...]
+
+    @property
+    def occupied(self) -> NDArray[np.bool_]:
+        """Sites where an atom is there to be seen."""
+        return np.asarray(np.where(self.placed, self.score > _SITE, self.score > _LONELY))
+
+
+def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
+    """Find all sites and judge them.
+
+    Parameters
+    ----------
+    maps : Maps
+        What the network says.
+    terraces : TerraceMap
+        The terraces.
+
+    Returns
+    -------
+    Decoded
+    """
+    from scipy.ndimage import find_objects, maximum_filter
+    from scipy.spatial import cKDTree
+
+    height, width = maps.atom.shape
+    top = maximum_filter(maps.atom, 3)
+    strong = maps.heights > _PEAK
+    peaks, strengths, doubts = maps.peaks[strong], maps.heights[strong], maps.doubt[strong]
+    owner = _label(terraces.labels, peaks)
+    lattices: list[RowLattice | None] = []
+    sites, numbers = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
+    order = np.argsort(owner, kind="stable")
+    cuts = np.searchsorted(owner[order], np.arange(1, terraces.directions.size + 2))
+    boxes = find_objects(terraces.labels, terraces.directions.size)
+    for number, direction in enumerate(terraces.directions.tolist(), start=1):
+        mine = order[cuts[number - 1] : cuts[number]]
+        lattice = fit_row_lattice(
+            peaks[mine], strengths[mine], direction, ALONG / GRID, ROWS / GRID
+        )
+        if lattice is not None and lattice.coherence < _COHERENT:
+            lattice = None
+        lattices.append(lattice)
+        box = boxes[number - 1]
+        if lattice is None or box is None:
+            continue
+        rows, columns = box
+        low = 2.0 * columns.start - 0.5, 2.0 * rows.start - 0.5
+        high = min(width, 2.0 * columns.stop) - 0.5, min(height, 2.0 * rows.stop) - 0.5
+        found = lattice.sites(low, high)
+        found = found[_label(terraces.labels, found) == number]
+        sites.append(found)
+        numbers.append(np.full(len(found), number, np.int32))
+    placed = np.concatenate(sites)
+    terrace = np.concatenate(numbers)
+    nearest = np.round(placed).astype(int)
+    nearest = np.clip(nearest, 0, (width - 1, height - 1))
+    score = top[nearest[:, 1], nearest[:, 0]].astype(float)
+    doubt = np.zeros(len(placed))
+    lonely = np.ones(len(peaks), bool)
+    reach = _APART * ALONG / GRID
+    if len(placed) and len(peaks):
+        apart, which = cKDTree(peaks).query(placed, distance_upper_bound=reach)
+        near = np.isfinite(apart)
+        doubt[near] = doubts[which[near]]
+        # A peak beside a site that is judged vacant is that site's, or nobody's.
+        apart, which = cKDTree(placed).query(peaks, distance_upper_bound=1.5 * reach)
+        lonely = ~np.isfinite(apart)
+    return Decoded(
+        np.concatenate([placed, peaks[lonely]]),
+        np.concatenate([score, strengths[lonely]]),
+        np.concatenate([doubt, doubts[lonely]]),
+        np.concatenate([terrace, owner[lonely]]).astype(np.int32),
+        np.concatenate([np.ones(len(placed), bool), np.zeros(int(lonely.sum()), bool)]),
+        tuple(lattices),
+    )
+
+
+def _label(labels: NDArray[np.int32], points: Array) -> NDArray[np.int32]:
+    """Number of the terrace under points of the grid; labels are at half its resolution."""
+    cell = np.floor((points + 0.5) / 2.0).astype(int)
+    height, width = labels.shape
+    return labels[np.clip(cell[:, 1], 0, height - 1), np.clip(cell[:, 0], 0, width - 1)]

@@ -1,0 +1,171 @@
+"""Read an image of H-Si(100): terraces, atoms, defects, or the reason why it cannot be read."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bluesky_gpsts.images.assemble import assemble
+from bluesky_gpsts.images.decode import decode
+from bluesky_gpsts.images.pixelsize import pixel_candidates
+from bluesky_gpsts.images.prepare import check_image, prepare
+from bluesky_gpsts.images.quality import features, judge
+from bluesky_gpsts.images.rowlattice import ALONG, ROWS
+from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace, refused
+from bluesky_gpsts.images.terracemap import map_terraces
+
+if TYPE_CHECKING:
+    from bluesky_gpsts.images.surfacemodel import SurfaceModel
+
+__all__ = ["Defect", "SurfaceReading", "Terrace", "find_pixel", "read_surface"]
+
+_SMALLEST = 2.5e-9
+_COARSEST = 0.19e-9
+_MISMATCH = 0.12
+
+
+def read_surface(
+    image: ArrayLike,
+    pixel: float | Sequence[float] | None,
+    *,
+    model: "SurfaceModel | None" = None,
+) -> SurfaceReading:
+    """Read an image of H-Si(100) 2x1.
+
+    Parameters
+    ----------
+    image : (ny, nx) array_like
+        Heights (m) as measured, or grey values; NaN where not scanned. Needs no levelling.
+    pixel : float, or two, or None
+        Size of a pixel (m), or width and height; None to find it from the lattice itself.
+    model : SurfaceModel, optional
+        Model; the package's by default.
+
+    Returns
+    -------
+    SurfaceReading
+        With a verdict that says so if the image cannot be read: then nothing else is in it.
+
+    Raises
+    ------
+    ValueError
+        If it is no image of 16 x 16 pixels or more with a known pixel in it, or the pixel size is
+        no positive number.
+    """
+    values = check_image(image)
+    if model is None:
+        from bluesky_gpsts.images.registry import load_surface
+
+        model = load_surface()
+    if pixel is None:
+        return _read_without_pixel(values, model)
+    sizes = tuple(float(size) for size in np.atleast_1d(np.asarray(pixel, float)).ravel())
+    if len(sizes) not in (1, 2) or not all(np.isfinite(s) and s > 0.0 for s in sizes):
+        raise ValueError(f"the pixel size is {pixel!r} m; give one positive number, or two")
+    size = (sizes[0], sizes[-1])
+    reading = _read(values, size, model)
+    if reading.verdict.readable or size[0] != size[1]:
+        return reading
+    for other in pixel_candidates(values):
+        if abs(np.log(other / size[0])) > _MISMATCH:
+            found = _read(values, (other, other), model)
+            if found.verdict.readable:
+                reason = (
+                    f"the pixel size is given as {1e9 * size[0]:.4g} nm, and the lattice says "
+                    f"{1e9 * _refined(found):.4g} nm; give that, or None to have it found"
+                )
+                return refused(values.shape, size, reason)
+    return reading
+
+
+def find_pixel(image: ArrayLike, *, model: "SurfaceModel | None" = None) -> float:
+    """Find the pixel size (m) of an image of H-Si(100) from its lattice.
+
+    Parameters
+    ----------
+    image : (ny, nx) array_like
+        As for `read_surface`, with square pixels.
+    model : SurfaceModel, optional
+        Model; the package's by default.
+
+    Returns
+    -------
+    float
+        Size (m) of a pixel.
+
+    Raises
+    ------
+    ValueError
+        If no lattice of dimers is found.
+    """
+    reading = read_surface(image, None, model=model)
+    if not reading.verdict.readable:
+        raise ValueError(f"the pixel size cannot be found: {reading.verdict.reason}; give it")
+    return reading.pixel[0]
+
+
+def _read_without_pixel(values: NDArray[np.float32], model: "SurfaceModel") -> SurfaceReading:
+    """Try the periods that the image has, and keep what reads best."""
+    best: SurfaceReading | None = None
+    for size in pixel_candidates(values):
+        reading = _read(values, (size, size), model)
+        if reading.verdict.readable and (
+            best is None or reading.verdict.probability > best.verdict.probability
+        ):
+            best = reading
+    if best is None:
+        reason = (
+            "no pixel size was given, and the image has no lattice of dimers to tell it; give it"
+        )
+        return refused(values.shape, (float("nan"), float("nan")), reason)
+    size = _refined(best)
+    return _read(values, (size, size), model)
+
+
+def _refined(reading: SurfaceReading) -> float:
+    """Pixel size (m) under which the lattices found have the right length."""
+    known = [terrace for terrace in reading.terrace_list if terrace.vectors is not None]
+    ratios, weights = [], []
+    for terrace in known:
+        assert terrace.vectors is not None
+        lengths = np.hypot(*terrace.vectors.T)
+        ratios.append(0.5 * float(np.log(lengths[0] / ALONG) + np.log(lengths[1] / ROWS)))
+        weights.append(terrace.area)
+    return (
+        reading.pixel[0] * float(np.exp(-np.average(ratios, weights=weights)))
+        if known
+        else (reading.pixel[0])
+    )
+
+
+def _read(
+    values: NDArray[np.float32], pixel: tuple[float, float], model: "SurfaceModel"
+) -> SurfaceReading:
+    ny, nx = values.shape
+    known = np.isfinite(values)
+    extent = (ny * pixel[1], nx * pixel[0])
+    problem = ""
+    if max(pixel) > _COARSEST:
+        problem = (
+            f"a pixel of {1e9 * max(pixel):.3g} nm is too coarse for dimers 0.384 nm apart; scan "
+            f"with {1e9 * _COARSEST:.2g} nm or less"
+        )
+    elif min(extent) < _SMALLEST:
+        problem = (
+            f"the frame of {1e9 * extent[1]:.3g} x {1e9 * extent[0]:.3g} nm is too small; scan "
+            f"{1e9 * _SMALLEST:.2g} nm or more"
+        )
+    elif float(np.ptp(values[known])) == 0.0:
+        problem = "the image is constant"
+    if problem:
+        return refused(values.shape, pixel, problem)
+    prepared = prepare(values, pixel)
+    maps = model.maps(prepared)
+    terraces = map_terraces(maps.step, maps.direction)
+    decoded = decode(maps, terraces)
+    verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
+    if not verdict.readable:
+        return replace(refused(values.shape, pixel, ""), verdict=verdict)
+    return assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known)

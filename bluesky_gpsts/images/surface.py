@@ -1,0 +1,158 @@
+"""What is read of an image of H-Si(100)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_gpsts.images.quality import Verdict
+
+__all__ = ["Defect", "SurfaceReading", "Terrace", "refused"]
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Terrace:
+    """A terrace and its lattice.
+
+    Attributes
+    ----------
+    number : int
+        Its number in `SurfaceReading.terraces`.
+    area : float
+        Area (m^2).
+    vectors : (2, 2) array or None
+        From dimer to dimer along a row, and from row to row; x and y (m), x along the lines of
+        the image and y from its first line to its last. None where no lattice was found.
+    origin : (2,) array
+        A site (pixels, x and y) in the middle of the terrace: with the vectors, where the rows are.
+    direction : float
+        Direction of the rows (rad), from +x towards +y, 0 to pi; NaN without a lattice.
+    direction_error : float
+        Standard error of it (rad); NaN without a lattice.
+    coherence : float
+        1 if all peaks lie on the lattice, 0 if they lie anywhere.
+    """
+
+    number: int
+    area: float
+    vectors: Array | None
+    origin: Array
+    direction: float
+    direction_error: float
+    coherence: float
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A defect: a connected part of the mask.
+
+    Attributes
+    ----------
+    number : int
+        Its number in `SurfaceReading.defect_labels`.
+    x, y : float
+        Centre of mass (pixels).
+    probability : float
+        Highest probability of a defect in it.
+    area : float
+        Area (m^2).
+    terrace : int
+        Number of the terrace under its centre.
+    """
+
+    number: int
+    x: float
+    y: float
+    probability: float
+    area: float
+    terrace: int
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceReading:
+    """What was read of an image; nothing but the verdict if it cannot be read.
+
+    Positions are in pixels, x the column and y the row, 0 the middle of the first pixel; times
+    `pixel` they are metres.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        Whether the image can be read, and why not.
+    pixel : (float, float)
+        Width and height (m) of a pixel, as given or as found.
+    sites : (N, 2) array
+        Every site of the lattice, with an atom (a dimer that is there to be seen) or vacant.
+    occupied : (N,) array of bool
+        Whether an atom is there.
+    confidence : (N,) array
+        Probability, from 0 to 1, that an atom is there; the members of the ensemble agree on it
+        within `doubt`.
+    doubt : (N,) array
+        Standard deviation of the members of the ensemble.
+    site_terrace : (N,) array of int
+        Number of the terrace.
+    on_lattice : (N,) array of bool
+        Whether the position is that of a lattice, not of a single peak.
+    terraces : (ny, nx) array of int
+        Number of the terrace of each pixel, from 1 on.
+    terrace_list : tuple of Terrace
+        The terraces in this order.
+    steps : (ny, nx) array of bool
+        Pixels of step edges.
+    defect_probability : (ny, nx) array of float32
+        Probability of a defect.
+    defect_labels : (ny, nx) array of int
+        0, or the number of the defect of each pixel.
+    defects : tuple of Defect
+        The defects in this order.
+    """
+
+    verdict: Verdict
+    pixel: tuple[float, float]
+    sites: Array
+    occupied: NDArray[np.bool_]
+    confidence: Array
+    doubt: Array
+    site_terrace: Labels
+    on_lattice: NDArray[np.bool_]
+    terraces: Labels
+    terrace_list: tuple[Terrace, ...]
+    steps: NDArray[np.bool_]
+    defect_probability: NDArray[np.float32]
+    defect_labels: Labels
+    defects: tuple[Defect, ...]
+
+    @property
+    def atoms(self) -> Array:
+        """Positions (N, 2) of the atoms, pixels."""
+        return np.asarray(self.sites[self.occupied])
+
+    @property
+    def vacancies(self) -> Array:
+        """Positions (N, 2) of the vacant sites, pixels."""
+        return np.asarray(self.sites[~self.occupied & self.on_lattice])
+
+
+def refused(shape: tuple[int, ...], pixel: tuple[float, float], reason: str) -> SurfaceReading:
+    """Reading of an image (shape: rows, columns) that cannot be read, and why not."""
+    nothing = np.zeros(0)
+    return SurfaceReading(
+        Verdict(False, 0.0, reason),
+        pixel,
+        np.zeros((0, 2)),
+        nothing.astype(bool),
+        nothing,
+        nothing,
+        nothing.astype(np.int32),
+        nothing.astype(bool),
+        np.zeros(shape, np.int32),
+        (),
+        np.zeros(shape, bool),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, np.int32),
+        (),
+    )

@@ -1,0 +1,244 @@
+"""Surfaces read by the shipped model: right where it can be, refused where it cannot."""
+
+import numpy as np
+import pytest
+
+from bluesky_gpsts.benchmarks.images.scores import (
+    Counts,
+    direction_error,
+    score_atoms,
+    score_defects,
+    score_terraces,
+)
+from bluesky_gpsts.images import SurfaceReading, find_pixel, read_surface
+from bluesky_gpsts.images.drawn import DrawnImage
+from bluesky_gpsts.images.quality import FEATURES, fit_gate, judge
+from bluesky_gpsts.images.simulate import RUINED, draw_image
+
+SEED = 900
+
+
+def images(count: int, seed: int, **kwargs: object) -> list[DrawnImage]:
+    rng = np.random.default_rng([SEED, seed])
+    return [draw_image(rng, **kwargs) for _ in range(count)]
+
+
+def atoms_of(reading: SurfaceReading, drawn: DrawnImage) -> Counts:
+    return score_atoms(reading.atoms, np.asarray(drawn.sites[drawn.occupied]), drawn.pixel)
+
+
+@pytest.fixture(scope="module")
+def plain() -> DrawnImage:
+    return images(1, 1, snr=8.0, steps=0, pixel=0.09e-9, pixels=192)[0]
+
+
+@pytest.fixture(scope="module")
+def read(plain: DrawnImage) -> SurfaceReading:
+    return read_surface(plain.image, plain.pixel)
+
+
+def test_atoms_terraces_and_defects_of_images_with_steps() -> None:
+    atoms, defects, right, merged = [], [], [], []
+    for drawn in images(4, 2, snr=6.0, steps=1):
+        reading = read_surface(drawn.image, drawn.pixel)
+        atoms.append(atoms_of(reading, drawn))
+        defects.append(score_defects(reading.defect_labels, drawn.defect_map > 0)[0])
+        share, joined = score_terraces(reading.terraces, drawn.terrace, 200)
+        right.append(share)
+        merged.append(joined)
+        for terrace in reading.terrace_list:
+            if terrace.vectors is None or terrace.area < 2e-17:
+                continue
+            under = np.bincount(drawn.terrace[reading.terraces == terrace.number]).argmax()
+            error = direction_error(terrace.direction, float(drawn.rows[under - 1]))
+            assert np.degrees(error) < 1.5
+            assert np.hypot(*terrace.vectors[0]) == pytest.approx(0.384e-9, rel=0.06)
+            assert np.hypot(*terrace.vectors[1]) == pytest.approx(0.768e-9, rel=0.06)
+    assert Counts.pooled(atoms).f1 > 0.93
+    assert Counts.pooled(defects).f1 > 0.75
+    assert np.mean(right) > 0.95 and sum(merged) <= 1
+
+
+def test_a_single_terrace_is_read_to_a_fraction_of_a_pixel(plain, read) -> None:
+    counts = atoms_of(read, plain)
+    assert counts.f1 > 0.97 and counts.rms < 25e-12
+    assert len(read.terrace_list) == 1 and not read.steps.any()
+    assert np.all((read.confidence >= 0) & (read.confidence <= 1))
+    assert len(read.sites) == len(read.occupied) == len(read.doubt) == len(read.site_terrace)
+    terrace = read.terrace_list[0]
+    assert terrace.area == pytest.approx(plain.image.size * plain.pixel**2)
+    near = np.hypot(*(read.sites - terrace.origin).T).min()
+    assert near < 0.5
+
+
+def test_confidence_tells_right_from_wrong(plain, read) -> None:
+    """Sites that are vacant in truth have less of it than those with an atom."""
+    from bluesky_gpsts.benchmarks.images.scores import match
+
+    pairs, _ = match(read.sites, np.asarray(plain.sites), 2.0)
+    taken = plain.occupied[pairs[:, 1]]
+    sure = read.confidence[pairs[:, 0]]
+    assert sure[taken].mean() > sure[~taken].mean() + 0.3
+
+
+def test_defects_are_numbered_and_lie_where_their_label_is(read) -> None:
+    assert read.defects and [d.number for d in read.defects] == list(
+        range(1, len(read.defects) + 1)
+    )
+    for defect in read.defects:
+        rows, columns = np.nonzero(read.defect_labels == defect.number)
+        assert defect.area == pytest.approx(rows.size * read.pixel[0] ** 2)
+        assert columns.min() <= defect.x <= columns.max()
+        assert 0.5 < defect.probability <= 1.0
+
+
+def test_readings_are_the_same_each_time(plain, read) -> None:
+    again = read_surface(plain.image.copy(), plain.pixel)
+    np.testing.assert_array_equal(again.sites, read.sites)
+    np.testing.assert_array_equal(again.confidence, read.confidence)
+
+
+def test_windows_of_8_nm_give_the_direction_of_the_rows() -> None:
+    errors = []
+    for drawn in images(10, 3, pixels=84, pixel=0.095e-9, snr=4.0, steps=0):
+        reading = read_surface(drawn.image, drawn.pixel)
+        largest = max(reading.terrace_list, key=lambda t: t.area, default=None)
+        found = np.nan if largest is None else largest.direction
+        errors.append(np.degrees(direction_error(found, float(drawn.rows[0]))))
+    assert np.nanmedian(errors) < 0.4 and np.isnan(errors).sum() <= 1
+
+
+def test_ruined_images_are_refused_and_good_ones_are_not() -> None:
+    refused = [
+        not read_surface(drawn.image, drawn.pixel).verdict.readable
+        for kind in RUINED
+        for drawn in images(2, 4, ruined=kind, pixels=192)
+    ]
+    assert np.mean(refused) > 0.75
+    good = [
+        read_surface(drawn.image, drawn.pixel).verdict.readable
+        for drawn in images(12, 5, pixels=192)
+    ]
+    assert np.mean(good) > 0.85
+
+
+def test_a_refused_image_has_a_reason_and_nothing_else() -> None:
+    noise = np.random.default_rng(1).standard_normal((128, 128)) * 1e-11
+    reading = read_surface(noise, 0.1e-9)
+    assert not reading.verdict.readable
+    assert reading.verdict.reason.startswith("unresolved, tip or contamination: ")
+    assert not len(reading.sites) and not reading.defects and not reading.terrace_list
+    assert reading.terraces.shape == noise.shape
+
+
+def test_the_pixel_size_is_found_from_the_lattice(plain) -> None:
+    assert find_pixel(plain.image) == pytest.approx(plain.pixel, rel=0.03)
+    reading = read_surface(plain.image, None)
+    assert atoms_of(reading, plain).f1 > 0.95
+    with pytest.raises(ValueError, match="the pixel size cannot be found: no pixel size was"):
+        find_pixel(np.random.default_rng(2).random((100, 100)))
+
+
+def test_a_wrong_pixel_size_is_told(plain) -> None:
+    reading = read_surface(plain.image, 2.0 * plain.pixel)
+    assert not reading.verdict.readable
+    assert reading.verdict.reason.startswith("the pixel size is given as 0.18 nm, and")
+    slightly = read_surface(plain.image, 1.05 * plain.pixel)
+    counts = score_atoms(slightly.atoms, np.asarray(plain.sites[plain.occupied]), plain.pixel)
+    assert counts.f1 > 0.95
+
+
+def test_unfinished_scans_are_read_as_far_as_they_go(plain) -> None:
+    image = plain.image.astype(float)
+    image[120:] = np.nan
+    reading = read_surface(image, plain.pixel)
+    assert reading.verdict.readable and reading.sites[:, 1].max() < 120.5
+    done = plain.sites[plain.occupied & (plain.sites[:, 1] < 119)]
+    assert score_atoms(reading.atoms, np.asarray(done), plain.pixel).f1 > 0.93
+    assert not reading.defect_labels[120:].any()
+
+
+def test_grey_values_and_colours_are_read_as_well(plain, read) -> None:
+    low, high = np.percentile(plain.image, (0.2, 99.8))
+    grey = (255 * np.clip((plain.image - low) / (high - low), 0, 1)).astype(np.uint8)
+    for picture in (grey, np.repeat(grey[:, :, None], 3, axis=2)):
+        reading = read_surface(picture, plain.pixel)
+        assert atoms_of(reading, plain).f1 > 0.9
+
+
+def test_any_shape_and_layout(plain) -> None:
+    part = plain.image[:101, :]
+    true = plain.sites[plain.occupied & (plain.sites[:, 1] < 100.5)]
+    for view in (part, np.asfortranarray(part), part.astype(">f8")):
+        counts = score_atoms(read_surface(view, plain.pixel).atoms, np.asarray(true), plain.pixel)
+        assert counts.f1 > 0.93
+
+
+def test_pixels_that_are_higher_than_wide() -> None:
+    drawn = images(1, 6, snr=8.0, steps=0, pixel=0.06e-9)[0]
+    reading = read_surface(drawn.image[::2], (drawn.pixel, 2 * drawn.pixel))
+    assert reading.verdict.readable and reading.pixel == (drawn.pixel, 2 * drawn.pixel)
+    found = reading.atoms * (1.0, 2.0)
+    true = np.asarray(drawn.sites[drawn.occupied])
+    assert score_atoms(found, true, drawn.pixel).f1 > 0.9
+
+
+@pytest.mark.parametrize(
+    ("image", "pixel", "message"),
+    [
+        (np.zeros((15, 200)), 1e-10, "at least 16 x 16"),
+        (np.zeros(40), 1e-10, "two axes"),
+        (np.full((40, 40), np.nan), 1e-10, "all NaN"),
+        (np.zeros((40, 40), complex), 1e-10, "give real numbers"),
+        (np.random.default_rng(0).random((40, 40)), 0.0, "one positive number"),
+        (np.random.default_rng(0).random((40, 40)), float("nan"), "one positive number"),
+        (np.random.default_rng(0).random((40, 40)), (1e-10, 1e-10, 1e-10), "one positive"),
+    ],
+)
+def test_what_is_no_image_is_told(image, pixel, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_surface(image, pixel)
+
+
+@pytest.mark.parametrize(
+    ("image", "pixel", "reason"),
+    [
+        (np.full((64, 64), 3e-9), 1e-10, "constant"),
+        (np.random.default_rng(0).random((16, 16)), 1e-10, "too small; scan 2.5 nm"),
+        (np.random.default_rng(0).random((64, 64)), 1e-9, "too coarse"),
+        (np.random.default_rng(0).random((64, 64)), 1e-12, "too small"),
+    ],
+)
+def test_what_cannot_be_resolved_is_refused(image, pixel, reason) -> None:
+    verdict = read_surface(image, pixel).verdict
+    assert not verdict.readable and reason in verdict.reason
+
+
+def test_large_images_are_read_in_tiles(plain, monkeypatch) -> None:
+    """The same image four times over gives the same atoms four times over."""
+    monkeypatch.setattr("bluesky_gpsts.images.surfacemodel._TILE", 208)
+    reading = read_surface(np.tile(plain.image, (2, 2)), plain.pixel)
+    assert reading.verdict.readable
+    sites = np.asarray(plain.sites[plain.occupied])
+    side = plain.image.shape[0]
+    shifts = [(x, y) for x in (0, side) for y in (0, side)]
+    true = np.concatenate([sites + shift for shift in shifts])
+    assert score_atoms(reading.atoms, true, plain.pixel).f1 > 0.85
+
+
+def test_the_gate_separates_what_is_separable() -> None:
+    rng = np.random.default_rng(3)
+    fine = np.arange(200) % 2 == 0
+    values = rng.normal(0.0, 1.0, (200, len(FEATURES))) + 3.0 * fine[:, None] * (
+        np.arange(len(FEATURES)) < 2
+    )
+    gate = fit_gate(values, fine)
+    quality = np.array([0.1, 0.6, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0])
+    verdicts = [judge(gate, row, quality) for row in values]
+    right = np.array([v.readable for v in verdicts]) == fine
+    assert right.mean() > 0.95
+    refused = next(v for v in verdicts if not v.readable)
+    assert refused.reason.endswith("atoms are not resolved")
+    assert all(0.0 <= v.probability <= 1.0 for v in verdicts)
+    with pytest.raises(ValueError, match="give both sorts"):
+        fit_gate(values, np.ones(200, bool))
