@@ -4,6 +4,9 @@ Scripts, IPython, Jupyter and the queue server all start here.
 """
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "start", "start_from_environment"]
 
 FAST = 0.05
+_LAST_SECONDS = 15.0
 
 
 @dataclass
@@ -166,6 +170,7 @@ def start(
             from bluesky_gpsts.callbacks import LiveMap
 
             engine.subscribe(LiveMap())
+        _withdraw_when_terminated(stm, engine, started)
         # From here on the session closes it all; an error before has done so already.
         stack = started.pop_all()
     description = "\n".join(
@@ -177,6 +182,41 @@ def start(
         ]
     )
     return Session(engine, stm, opened, description, stack)
+
+
+def _withdraw_when_terminated(stm: "NanonisSTM", engine: "RunEngine", stack: ExitStack) -> None:
+    """When the process is told to end during a plan, withdraw the tip and close the run first."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may say what becomes of a signal.
+        return
+    from bluesky_gpsts.plans.safety import abort_on_alarm
+
+    before = signal.getsignal(signal.SIGTERM)
+    reason = "the session was told to end"
+
+    def halt() -> None:
+        try:
+            stm.emergency_stop(reason)
+        finally:
+            abort_on_alarm(engine)(reason)
+
+    def terminated(number: int, _: object) -> None:
+        # A second one ends the process at once.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if engine.state != "idle":
+            # In a thread of its own: the signal may have come in the middle of anything.
+            last = time.monotonic() + _LAST_SECONDS
+            stop = threading.Thread(target=halt, daemon=True)
+            stop.start()
+            stop.join(_LAST_SECONDS)
+            if engine.state == "paused":
+                engine.abort(reason)
+            while engine.state != "idle" and time.monotonic() < last:
+                time.sleep(0.05)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, terminated)
+    stack.callback(signal.signal, signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _allow_own_junction(stm: "NanonisSTM") -> None:

@@ -140,6 +140,8 @@ class Gate:
         self.mode: Mode = known_mode(mode)
         self.audit = None if audit is None else Path(audit)
         self.alarm, self.alarm_time = "", 0.0
+        # A plan of this session withdraws the tip, which is no alarm.
+        self.withdrawing = False
         self.kept: dict[tuple[Any, ...], list[Any]] = {}
         self.expected: dict[str, list[Any]] = {}
         self.unsure: set[str] = set()

@@ -115,6 +115,7 @@ class Watchdog:
         self._in_a_row = 0
         _, height, status = self._read()
         self._withdrawn_before = self._withdrawn(height, status)
+        self.stm.gate.withdrawing = False
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -158,7 +159,7 @@ class Watchdog:
         if status == _SAFE_TIP_EVENT:
             return "the controller's safe tip has withdrawn the tip"
         if self._withdrawn(height, status):
-            if not self._withdrawn_before:
+            if not (self._withdrawn_before or self.stm.gate.withdrawing):
                 return (
                     "the tip has been withdrawn from outside: by gpsts stop, at the controller, "
                     "or by another program"

@@ -2,6 +2,7 @@
 
 from bluesky_gpsts.plans.conditioning import Conditioned, condition_tip
 from bluesky_gpsts.plans.driftchecks import DriftChecks
+from bluesky_gpsts.plans.ending import ending, home, withdraw
 from bluesky_gpsts.plans.gp_sts import gp_sts
 from bluesky_gpsts.plans.rehearsal import rehearse
 from bluesky_gpsts.plans.survey import survey
@@ -17,7 +18,10 @@ __all__ = [
     "TipVerdict",
     "check_tip",
     "condition_tip",
+    "ending",
     "gp_sts",
+    "home",
     "rehearse",
     "survey",
+    "withdraw",
 ]

@@ -1,0 +1,101 @@
+"""What becomes of the tip when a plan, a queue or the session ends."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+import pytest
+
+from bluesky_gpsts import startup
+from bluesky_gpsts.catalog import open_catalog
+from bluesky_gpsts.plans import ending, home, survey, withdraw
+from bluesky_gpsts.simulator import Simulator
+
+
+@contextmanager
+def _session(folder: Path) -> Iterator[startup.Session]:
+    with (
+        Simulator("ws2", time_scale=0.0) as simulator,
+        startup.start(host="127.0.0.1", ports=simulator.ports, catalog=folder) as session,
+    ):
+        yield session
+
+
+def test_a_plan_that_withdraws_is_no_alarm(tmp_path: Path) -> None:
+    with _session(tmp_path / "catalog") as session:
+        stm, stops = session.stm, []
+        session.RE.subscribe(lambda name, doc: stops.append(doc), "stop")
+
+        def plan() -> Iterator[object]:
+            yield from bpp.run_wrapper(withdraw(stm))
+            # The watchdog has time to see the tip withdrawn.
+            yield from bps.sleep(0.3)
+
+        session.RE(plan())
+        assert stm.z_controller.withdrawn() and not stm.gate.alarm
+        assert stops[0]["exit_status"] == "success"
+
+
+def test_ends_of_a_plan(tmp_path: Path) -> None:
+    with _session(tmp_path / "catalog") as session:
+        stm, engine = session.stm, session.RE
+        with pytest.raises(ValueError, match="one of leave, home, withdraw, not 'park'"):
+            engine(ending(survey(stm), stm, "park"))  # type: ignore[arg-type]
+        frame = stm.scan.frame()
+        engine(bps.mv(stm.tip, (frame.x + 1e-9, frame.y)))
+        engine(ending(survey(stm, pixels=16, lines=16, line_time=0.01), stm, "home"))
+        assert stm.tip.x.get() == pytest.approx(frame.x, abs=1e-12)
+        engine(bps.mv(stm.tip, (frame.x, frame.y + 1e-9)))
+        engine(home(stm))
+        assert stm.tip.y.get() == pytest.approx(frame.y, abs=1e-12)
+        assert not stm.z_controller.withdrawn()
+
+        def failing() -> Iterator[object]:
+            yield from bps.null()
+            raise ZeroDivisionError("in the plan")
+
+        with pytest.raises(ZeroDivisionError):
+            engine(ending(failing(), stm, "withdraw"))
+        assert stm.z_controller.withdrawn() and not stm.gate.alarm
+
+
+_SESSION = """
+import sys
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+from bluesky_gpsts import startup
+ports = sys.argv[1]
+with startup.start(host="127.0.0.1", ports=ports, catalog=sys.argv[2]) as session:
+    def plan():
+        yield from bps.open_run(md={"plan_name": "long"})
+        print("running", flush=True)
+        yield from bps.sleep(600.0)
+        yield from bps.close_run()
+    session.RE(plan())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
+def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    with Simulator("ws2", time_scale=0.0) as simulator:
+        ports = ",".join(map(str, simulator.ports))
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SESSION, ports, str(catalog)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None and process.stdout.readline() == "running\n"
+            assert simulator.controller.tip.feedback is True
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 128 + signal.SIGTERM
+        assert simulator.controller.tip.feedback is False
+    with open_catalog(catalog) as opened:
+        stop = opened[-1].metadata["stop"]
+    assert stop["exit_status"] == "abort" and stop["reason"] == "the session was told to end"
