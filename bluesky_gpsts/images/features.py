@@ -294,7 +294,8 @@ def average_patch(patches: ArrayLike) -> Array:
     for axis in (0, 1):
         size = result.shape[1 + axis]
         lever = np.arange(size) - 0.5 * (size - 1)
-        if (result[0] - symmetric[0]).sum(axis=1 - axis) @ lever < 0.0:
+        rest = (result[0] - symmetric[0]) * result[1]
+        if rest.sum(axis=1 - axis) @ lever < 0.0:
             result = np.flip(result, 1 + axis)
     return result
 
