@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 if TYPE_CHECKING:
     from bluesky import RunEngine
 
+    from bluesky_gpsts.callbacks import FindDefects
     from bluesky_gpsts.catalog import Catalog
     from bluesky_gpsts.devices import Limits, NanonisSTM
     from bluesky_gpsts.devices.gate import Mode
@@ -37,6 +38,8 @@ class Session:
         The catalog, open.
     description : str
         Lines that say what is there.
+    surface : FindDefects or None
+        What reads survey images, where it was asked for.
     """
 
     RE: "RunEngine"
@@ -44,6 +47,7 @@ class Session:
     catalog: "Catalog"
     description: str
     _stack: ExitStack = field(repr=False)
+    surface: "FindDefects | None" = None
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +77,7 @@ def start(
     catalog: str | Path | None = None,
     table: bool = False,
     live: bool = False,
+    surface: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Session:
     """Start a session on a controller, or on a simulator of its own.
@@ -97,6 +102,9 @@ def start(
         Show a table of the events while a plan runs.
     live : bool
         Show the map and the spectra while a plan runs.
+    surface : bool
+        Read every survey image as one of H-Si(100), and file terraces, atoms and defects as a run
+        beside it; `bluesky_gpsts.plans.find_targets` takes `Session.surface`.
     tell : callable
         Gets a sentence about each step, since a start takes some seconds.
 
@@ -157,6 +165,11 @@ def start(
             from bluesky_gpsts.callbacks import LiveMap
 
             engine.subscribe(LiveMap())
+        finder = None
+        if surface:
+            finder = _finder(opened)
+            started.callback(finder.close)
+            engine.subscribe(finder)
         # From here on the session closes it all; an error before has done so already.
         stack = started.pop_all()
     description = "\n".join(
@@ -167,7 +180,19 @@ def start(
             f"stop     gpsts stop --host {address} --ports {','.join(map(str, ports))}, anywhere",
         ]
     )
-    return Session(engine, stm, opened, description, stack)
+    if finder is not None:
+        description += "\nsurface  what reads survey images: RE(find_targets(stm, surface))"
+    return Session(engine, stm, opened, description, stack, finder)
+
+
+def _finder(catalog: "Catalog") -> "FindDefects":
+    """What reads survey images; the catalog's own library names defects, where it has one."""
+    from bluesky_gpsts.callbacks import FindDefects
+    from bluesky_gpsts.images.library import Library
+
+    folder = Path(catalog.path) / Library.FOLDER
+    namer = Library.read(folder).classifier() if Library.exists(folder) else None
+    return FindDefects(catalog.journal, namer=namer)
 
 
 def _allow_own_junction(stm: "NanonisSTM") -> None:

@@ -4,6 +4,7 @@ from bluesky_gpsts.plans.conditioning import Conditioned, condition_tip
 from bluesky_gpsts.plans.driftchecks import DriftChecks
 from bluesky_gpsts.plans.gp_sts import gp_sts
 from bluesky_gpsts.plans.survey import survey
+from bluesky_gpsts.plans.targets import NoTargets, Target, find_targets
 from bluesky_gpsts.plans.tip import check_tip
 from bluesky_gpsts.plans.tipwatch import TipChecks
 from bluesky_gpsts.plans.verdict import TipCriteria, TipVerdict
@@ -11,11 +12,14 @@ from bluesky_gpsts.plans.verdict import TipCriteria, TipVerdict
 __all__ = [
     "Conditioned",
     "DriftChecks",
+    "NoTargets",
+    "Target",
     "TipChecks",
     "TipCriteria",
     "TipVerdict",
     "check_tip",
     "condition_tip",
+    "find_targets",
     "gp_sts",
     "survey",
 ]
