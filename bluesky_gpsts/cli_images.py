@@ -174,7 +174,7 @@ def train_images(options: argparse.Namespace, seed: int) -> int:
         "atoms": paper_training.train_atoms,
         "defects": paper_training.train_defects,
     }
-    model: Model = train[options.what](seed, **size)
+    model: Model = train[options.what](seed, bfloat16=bool(options.bfloat16), **size)
     metrics = {f"{_TESTS} new drawn images, SNR 4": _metrics(options.what, model, _TESTED + seed)}
     for what, found in metrics.items():
         print(f"{what}: {', '.join(f'{name} {value:.3g}' for name, value in found.items())}")

@@ -107,7 +107,7 @@ def _terrace(
 def _defects(
     probability: NDArray[np.float32], terraces: Labels, pixel_area: float
 ) -> tuple[Labels, tuple[Defect, ...]]:
-    from scipy.ndimage import label, maximum
+    from scipy.ndimage import label
 
     labels, count = label(probability > _DEFECT)
     if not count:
@@ -122,7 +122,8 @@ def _defects(
     with np.errstate(invalid="ignore"):
         x = np.bincount(owner, weight * columns, count + 1) / total
         y = np.bincount(owner, weight * rows, count + 1) / total
-    highest = np.append(0.0, maximum(probability, labels, np.arange(1, count + 1)))
+    highest = np.zeros(count + 1)
+    np.maximum.at(highest, owner, weight)
     kept = np.flatnonzero(size >= _FEWEST)
     kept = kept[kept > 0]
     number = np.zeros(count + 1, np.int32)

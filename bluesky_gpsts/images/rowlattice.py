@@ -9,7 +9,7 @@ period, and their mean over a neighbourhood is unwrapped into a field.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ALONG", "ROWS", "RowLattice", "fit_row_lattice"]
 
@@ -87,12 +87,11 @@ class RowLattice:
         points = self.origin + whole @ self.vectors
         margin = 2.0 * float(np.abs(self.vectors).sum())
         margin += float((np.abs(self.phases).max(axis=(1, 2)) @ np.abs(self.vectors)).max())
-        inside = np.all((points > np.subtract(low, margin)) & (points < np.add(high, margin)), 1)
+        inside = _within(points, np.subtract(low, margin), np.add(high, margin))
         whole, points = whole[inside], points[inside]
         for _ in range(3):
             points = self.origin + (whole + self._phase(points)) @ self.vectors
-        inside = np.all((points >= low) & (points <= high), axis=1)
-        return np.asarray(points[inside])
+        return np.asarray(points[_within(points, low, high)])
 
     def _phase(self, points: Array) -> Array:
         """Phase (N, 2) at points, bilinear between the middles of blocks."""
@@ -102,10 +101,11 @@ class RowLattice:
         j, i = np.minimum(x.astype(int), max(nx - 2, 0)), np.minimum(y.astype(int), max(ny - 2, 0))
         x, y = x - j, y - i
         j1, i1 = np.minimum(j + 1, nx - 1), np.minimum(i + 1, ny - 1)
-        p = self.phases
-        value = (p[:, i, j] * (1 - x) + p[:, i, j1] * x) * (1 - y)
-        value += (p[:, i1, j] * (1 - x) + p[:, i1, j1] * x) * y
-        return np.asarray(value.T)
+        result = np.empty((len(points), 2))
+        for k, p in enumerate(self.phases):
+            value = (p[i, j] * (1 - x) + p[i, j1] * x) * (1 - y)
+            result[:, k] = value + (p[i1, j] * (1 - x) + p[i1, j1] * x) * y
+        return result
 
 
 def fit_row_lattice(
@@ -182,7 +182,7 @@ def _refined(
     ny, nx = lattice.weight.shape
     index = lattice.indices(points)
     rest = phase - np.round(index)
-    near = np.abs(index - np.round(index)).max(axis=1) < _NEAR
+    near = _largest(index - np.round(index)) < _NEAR
     trust = np.where(near, weights, 0.0)
     columns, rows = (np.arange(n) * _BLOCK + 0.5 * _BLOCK for n in (nx, ny))
     middles = lattice.corner + np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
@@ -239,6 +239,18 @@ def _polynomial(place: Array, terms: int) -> Array:
     return np.column_stack([across[:, a] * down[:, b] for a, b in _POWERS[:terms]])
 
 
+def _largest(values: Array) -> Array:
+    """Larger size of the two numbers of each row; reductions over short rows are slow."""
+    return np.maximum(np.abs(values[:, 0]), np.abs(values[:, 1]))
+
+
+def _within(points: Array, low: ArrayLike, high: ArrayLike) -> NDArray[np.bool_]:
+    """Whether points (N, 2) lie in a box."""
+    (x0, y0), (x1, y1) = np.asarray(low), np.asarray(high)
+    x, y = points[:, 0], points[:, 1]
+    return np.asarray((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1))
+
+
 def _blur(grids: Array, sigma: float) -> Array:
     from scipy.ndimage import gaussian_filter1d
 
@@ -263,7 +275,7 @@ def _vectors(
     for _ in range(4):
         index = apart @ np.linalg.inv(vectors)
         whole = np.round(index)
-        good = (np.abs(index - whole).max(axis=1) < _OFF) & np.any(whole != 0.0, axis=1)
+        good = (_largest(index - whole) < _OFF) & (_largest(whole) > 0.0)
         w, n, d = strength[good], whole[good], apart[good]
         normal = (n * w[:, None]).T @ n
         if len(n) < _FEWEST or np.linalg.det(normal) <= 1e-9 * max(1.0, normal.max()) ** 2:

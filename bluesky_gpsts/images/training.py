@@ -26,6 +26,7 @@ _RATE = 3e-3
 _WEIGHTS = {"atom": 1.0, "offset": 0.15, "defect": 2.0, "step": 0.4, "direction": 0.4}
 _VERDICT = 0.1
 _RUINED, _STRETCH = 0.125, 0.06
+_SOME, _COARSE = 6, (0.115e-9, 0.18e-9)
 
 
 def fit_network(
@@ -33,6 +34,7 @@ def fit_network(
     seed: int,
     steps: int,
     *,
+    bfloat16: bool = False,
     progress: bool = True,
     what: str = "training",
 ) -> "nn.Module":
@@ -46,6 +48,9 @@ def fit_network(
         Seed of weights and of the squares that are cut out.
     steps : int
         How many batches of eight squares of 128 pixels; about 0.1 s each on one core.
+    bfloat16 : bool
+        Convolve in half precision; 1.7 times faster on processors with AVX512-BF16 or better,
+        slower on others.
     progress : bool
         Show a bar with the time left.
     what : str
@@ -79,7 +84,7 @@ def fit_network(
         mean = 0.0
         with tqdm(total=steps, desc=what, disable=not progress, mininterval=5.0) as bar:
             for step in range(steps):
-                losses = surface_loss(net, batch(lessons, rng, SIZE, BATCH))
+                losses = surface_loss(net, batch(lessons, rng, SIZE, BATCH), bfloat16)
                 loss = sum(losses.values(), torch.zeros(()))
                 optimizer.zero_grad()
                 loss.backward()
@@ -95,7 +100,7 @@ def fit_network(
 
 
 def surface_loss(
-    net: "nn.Module", taught: dict[str, NDArray[np.float32]]
+    net: "nn.Module", taught: dict[str, NDArray[np.float32]], bfloat16: bool = False
 ) -> "dict[str, torch.Tensor]":
     """Weighted losses by name of one batch from `bluesky_gpsts.images.lessons.batch`."""
     import torch
@@ -107,7 +112,9 @@ def surface_loss(
 
     given = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in taught.items()}
     x = given["channels"].contiguous(memory_format=torch.channels_last)
-    heads, verdict = net(x)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        heads, verdict = net(x)
+    heads, verdict = heads.float(), verdict.float()
     split = dict(zip(OUTPUTS, torch.split(heads, list(OUTPUTS.values()), dim=1), strict=True))
     good = given["taught"][:, None, None, None]
     share = good.mean().clamp_min(1e-3)
@@ -130,10 +137,11 @@ def surface_loss(
 def train_surface(
     seed: int = 0,
     *,
-    images: int = 1500,
-    steps: int = 10_000,
+    images: int = 2000,
+    steps: int = 7000,
     members: int = 1,
     gate_images: int = 400,
+    bfloat16: bool = False,
     progress: bool = True,
 ) -> "SurfaceModel":
     """Train the default model on drawn images, and fit its quality gate to others.
@@ -150,6 +158,8 @@ def train_surface(
         Networks in the ensemble.
     gate_images : int
         Images that the gate is fitted to, half of them ruined.
+    bfloat16 : bool
+        Convolve in half precision; see `fit_network`.
     progress : bool
         Show bars with the time left.
 
@@ -173,6 +183,7 @@ def train_surface(
             lessons,
             members * seed + number,
             steps,
+            bfloat16=bfloat16,
             progress=progress,
             what=f"network {number + 1} of {members}",
         )
@@ -204,7 +215,12 @@ def draw_lessons(seed: int, count: int, progress: bool, first: int = 0) -> list[
     found = []
     for number in tqdm(range(first, first + count), "drawing", disable=not progress):
         rng = np.random.default_rng([seed, 82, number])
-        drawn = draw_image(rng, ruined=random_ruin(rng) if rng.random() < _RUINED else None)
+        ruined = random_ruin(rng) if rng.random() < _RUINED else None
+        if number % _SOME == _SOME - 1:
+            # Rows are seen in coarse images too, and defects with them.
+            drawn = draw_image(rng, pixels=160, pixel=float(rng.uniform(*_COARSE)), ruined=ruined)
+        else:
+            drawn = draw_image(rng, ruined=ruined)
         # A scanner that is out of calibration by a few percent must not matter.
         found.append(lesson(drawn, float(np.exp(rng.uniform(-_STRETCH, _STRETCH)))))
     return found

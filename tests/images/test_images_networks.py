@@ -224,21 +224,22 @@ def test_training_is_repeatable_and_learns(drawn) -> None:
     np.testing.assert_array_equal(np.random.get_state()[1], state)
     taught = batch(lessons, np.random.default_rng(1), 64, 8)
     untaught = networks.build_surface().train()
+    learned = fit_network(lessons, 3, 30, progress=False).train()
     with torch.no_grad():
         losses = [
-            sum(float(v) for v in surface_loss(net, taught).values())
-            for net in (fit_network(lessons, 3, 40, progress=False).train(), untaught)
+            sum(float(v) for v in surface_loss(net, taught).values()) for net in (learned, untaught)
         ]
     assert losses[0] < 0.8 * losses[1]
     with pytest.raises(ValueError, match="0 lessons"):
         fit_network([], 0, 5, progress=False)
 
 
-def test_pixel_networks_learn(drawn) -> None:
+def test_pixel_networks_learn(drawn, monkeypatch) -> None:
     from bluesky_gpsts.images.paper import inputs
 
     pairs = [(inputs(drawn.image), atom_labels(drawn))]
-    net = fit_pixels(networks.build_atoms, pairs, 0, 12, False, "NN-1")
+    monkeypatch.setattr("bluesky_gpsts.images.paper_training._SIZE", 64)
+    net = fit_pixels(networks.build_atoms, pairs, 0, 40, False, False, "NN-1")
     probability = PaperAtoms(net).probability(drawn.image)
     labels = atom_labels(drawn)
     assert probability[labels].mean() > probability[~labels].mean() + 0.1
