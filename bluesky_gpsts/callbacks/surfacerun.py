@@ -188,6 +188,8 @@ def _defects(
                 "number": float(table.numbers[k]),
                 "x": float(places[k, 0]),
                 "y": float(places[k, 1]),
+                "column": float(table.places[k, 0]),
+                "row": float(table.places[k, 1]),
                 "label": str(name),
                 "probability": float(sure),
                 "confidence": found.probability,
