@@ -23,7 +23,9 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         session.stm.scan.set(Frame(0.0, 0.0, 22e-9, 22e-9, 0.0))
         session.RE(survey(session.stm, pixels=240, lines=240, line_time=2.0))
         assert session.surface is not None and "find_targets" in session.description
-        assert session.surface.wait("", 60).problem == ""
+        found = session.surface.wait("", 60)
+        assert found.problem == ""
+        session.catalog.wait_delivered(found.run)
         session.RE(find_targets(session.stm, session.surface, count=3))
         yield session
 
