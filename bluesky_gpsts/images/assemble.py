@@ -15,7 +15,7 @@ __all__ = ["assemble"]
 
 Labels = NDArray[np.int32]
 
-_DEFECT, _FEWEST = 0.5, 5
+_DEFECT, _FEWEST = 0.45, 5
 
 
 def assemble(

@@ -17,6 +17,7 @@ from bluesky_gpsts.images.edgelabels import step_labels
 from bluesky_gpsts.images.networks import build_atoms, build_defects, build_terraces
 from bluesky_gpsts.images.paper import PaperAtoms, PaperDefects, PaperTerraces, inputs
 from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.weights import check_finite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -172,6 +173,8 @@ def fit_pixels(
     ------
     ValueError
         If there are no images or no steps.
+    FloatingPointError
+        If the loss is not finite.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -201,6 +204,7 @@ def fit_pixels(
                 with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                     logits = net(x)
                 loss = binary_cross_entropy_with_logits(logits.float(), y)
+                check_finite(loss, bfloat16)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -14,6 +14,7 @@ from bluesky_gpsts.images.quality import features, fit_gate
 from bluesky_gpsts.images.simulate import draw_image
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 from bluesky_gpsts.images.terracemap import map_terraces
+from bluesky_gpsts.images.weights import check_finite
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +66,8 @@ def fit_network(
     ------
     ValueError
         If there are no lessons or no steps.
+    FloatingPointError
+        If the loss is not finite.
     """
     import torch
     from tqdm import tqdm
@@ -86,6 +89,7 @@ def fit_network(
             for step in range(steps):
                 losses = surface_loss(net, batch(lessons, rng, SIZE, BATCH), bfloat16)
                 loss = sum(losses.values(), torch.zeros(()))
+                check_finite(loss, bfloat16)
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -140,7 +144,7 @@ def train_surface(
     images: int = 2000,
     steps: int = 7000,
     members: int = 1,
-    gate_images: int = 400,
+    gate_images: int = 500,
     bfloat16: bool = False,
     progress: bool = True,
 ) -> "SurfaceModel":

@@ -1,4 +1,4 @@
-"""Arrays of a file into a network."""
+"""Weights of a network: from the arrays of a file, and watched while it is trained."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-__all__ = ["filled"]
+__all__ = ["check_finite", "filled"]
 
 
 def filled(net: "nn.Module", arrays: dict[str, NDArray[Any]]) -> "nn.Module":
@@ -34,3 +35,18 @@ def filled(net: "nn.Module", arrays: dict[str, NDArray[Any]]) -> "nn.Module":
         raise ValueError("some weights are not finite; train the network again")
     net.load_state_dict(state)
     return net
+
+
+def check_finite(loss: "torch.Tensor", bfloat16: bool) -> None:
+    """End a training that has gone wrong.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite.
+    """
+    import math
+
+    if not math.isfinite(float(loss.detach())):
+        hint = "train without half precision" if bfloat16 else "give another seed"
+        raise FloatingPointError(f"the loss is {float(loss.detach())}; {hint}")
