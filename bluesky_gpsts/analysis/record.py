@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bluesky_gpsts.catalog import CatalogError, final_model, structure_images
+from bluesky_gpsts.callbacks.surfacerun import PLAN
+from bluesky_gpsts.catalog import CatalogError, final_model, find, stream, structure_images
 from bluesky_gpsts.catalog import decisions as read_decisions
 from bluesky_gpsts.catalog import flags as read_flags
 from bluesky_gpsts.catalog import spectra as read_spectra
@@ -80,6 +81,9 @@ class RunRecord:
     drift, drift_images : dict of ndarray
         Columns of all drift checks in order of time, images left out, and of the stream ``drift``
         as it is; empty if the drift was not checked.
+    defects : dict of ndarray
+        Columns of the defects that were found on the survey image: x and y (m), label and more;
+        empty if it was not searched for any.
     """
 
     start: dict[str, Any]
@@ -93,6 +97,7 @@ class RunRecord:
     remarks: tuple[str, ...] = ()
     drift: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     drift_images: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    defects: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def n_spectra(self) -> int:
@@ -215,6 +220,7 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         _settings(run),
         tuple(remarks),
         *_drift(run),
+        defects=_defects(catalog, start),
     )
 
 
@@ -262,3 +268,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | str):
         return value
     return float(value) if isinstance(value, int | float) else str(value)
+
+
+def _defects(catalog: Any, start: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Defects that were found on the survey of a run, as far as the catalog has them."""
+    if not start.get("survey"):
+        return {}
+    runs = find(catalog, plan_name=PLAN, survey=start["survey"])
+    return stream(runs[-1], "defects")[0] if runs else {}

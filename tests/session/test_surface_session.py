@@ -76,3 +76,19 @@ def test_a_wrong_command_is_told(
 ) -> None:
     assert main(["library", *arguments, "--folder", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_report_shows_the_defects_of_its_survey(session: Session, tmp_path: Path) -> None:
+    from bluesky_gpsts.analysis import write_report
+    from bluesky_gpsts.analysis.record import read_record
+    from bluesky_gpsts.plans import gp_sts
+
+    (image,) = find(session.catalog, plan_name="survey")
+    uid = image.metadata["start"]["uid"]
+    plan = gp_sts(session.stm, 3, survey=uid, n_points=64, n_initial=3, grid=(8, 8))
+    session.RE(plan)
+    (run,) = find(session.catalog, plan_name="gp_sts")
+    record = read_record(session.catalog, run.metadata["start"]["uid"])
+    assert len(record.defects["label"]) > 10
+    page = write_report(session.catalog, run.metadata["start"]["uid"], tmp_path / "report")
+    assert page.exists()
