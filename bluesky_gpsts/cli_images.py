@@ -37,6 +37,9 @@ def add_command(commands: Any) -> None:
     command.add_argument(
         "--pixel", help="size of a pixel in nm (default: as in the file, or found from the lattice)"
     )
+    command.add_argument(
+        "--anyway", action="store_true", help="read an image that the quality gate refuses, too"
+    )
     command.add_argument("--model", default="surface", help="name, or path of a card")
     command.add_argument(
         "--lattice",
@@ -61,7 +64,9 @@ def look(options: argparse.Namespace) -> int:
     if options.pixel is not None:
         size = 1e-9 * number("--pixel", options.pixel)
         pixel = (size, size)
-    reading = read_surface(image, pixel, model=load_surface(options.model))
+    reading = read_surface(
+        image, pixel, model=load_surface(options.model), refuse=not options.anyway
+    )
     for line in _lines(reading):
         print(line)
     classes = _classes(image, reading)
@@ -153,10 +158,13 @@ def _classes(image: NDArray[Any], reading: "SurfaceReading") -> dict[int, str]:
 
 def _lines(reading: "SurfaceReading") -> list[str]:
     """What was read, for the terminal."""
+    lines = []
     if not reading.verdict.readable:
-        return [f"not read: {reading.verdict.reason}"]
+        lines = [f"not worth reading: {reading.verdict.reason}"]
+    if not len(reading.sites):
+        return lines
     atoms, vacant = len(reading.atoms), len(reading.vacancies)
-    lines = [
+    lines += [
         f"pixel {1e9 * reading.pixel[0]:.4g} nm; {atoms} atoms, {vacant} vacant sites, "
         f"{len(reading.defects)} defects, {len(reading.terrace_list)} terraces"
     ]

@@ -25,7 +25,7 @@ def surface_figure(image: ArrayLike, reading: SurfaceReading, title: str = "") -
 
     Parameters
     ----------
-    image : (ny, nx) array_like
+    image : (ny, nx) or (ny, nx, 3) array_like
         The image, any unit.
     reading : SurfaceReading
         What was read of it.
@@ -36,16 +36,17 @@ def surface_figure(image: ArrayLike, reading: SurfaceReading, title: str = "") -
     -------
     matplotlib.figure.Figure
     """
-    flat = level_plane(np.asarray(image, float))
+    values = np.asarray(image, float)
+    flat = level_plane(values.mean(axis=2) if values.ndim == 3 else values)
     low, high = np.nanpercentile(flat, (1.0, 99.5))
-    figure = new_figure(11.4, 4.2)
+    figure = new_figure(9.6, 3.7)
     whole, read, close = figure.subplots(1, 3)
     for axes in (whole, read, close):
         axes.imshow(flat, cmap="gray", vmin=low, vmax=high)
         axes.set_xticks([])
         axes.set_yticks([])
     whole.set_title(title or "Image, levelled")
-    if not reading.verdict.readable:
+    if not len(reading.sites):
         read.set_title("Not read")
         read.text(
             0.5,
@@ -94,7 +95,7 @@ def _terraces(axes: "Axes", reading: SurfaceReading) -> None:
         )
         angle, error = np.degrees([terrace.direction, terrace.direction_error])
         axes.text(
-            x,
+            np.clip(x, 0.16 * nx, 0.84 * nx),
             y - 0.02 * ny,
             f"{angle:.2f} ± {error:.2f}°",
             color="white",

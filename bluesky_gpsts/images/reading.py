@@ -31,6 +31,7 @@ def read_surface(
     pixel: float | Sequence[float] | None,
     *,
     model: "SurfaceModel | None" = None,
+    refuse: bool = True,
 ) -> SurfaceReading:
     """Read an image of H-Si(100) 2x1.
 
@@ -42,6 +43,9 @@ def read_surface(
         Size of a pixel (m), or width and height; None to find it from the lattice itself.
     model : SurfaceModel, optional
         Model; the package's by default.
+    refuse : bool
+        Read nothing of an image that the quality gate refuses. If False, all is read whatever the
+        verdict, for somebody who looks at it.
 
     Returns
     -------
@@ -60,17 +64,19 @@ def read_surface(
 
         model = load_surface()
     if pixel is None:
-        return _read_without_pixel(values, model)
+        return _read_without_pixel(values, model, refuse)
     sizes = tuple(float(size) for size in np.atleast_1d(np.asarray(pixel, float)).ravel())
     if len(sizes) not in (1, 2) or not all(np.isfinite(s) and s > 0.0 for s in sizes):
         raise ValueError(f"the pixel size is {pixel!r} m; give one positive number, or two")
     size = (sizes[0], sizes[-1])
-    reading = _read(values, size, model)
+    reading = _read(values, size, model, refuse)
+    if not refuse:
+        return reading
     if reading.verdict.readable or size[0] != size[1]:
         return reading
     for other in pixel_candidates(values):
         if abs(np.log(other / size[0])) > _MISMATCH:
-            found = _read(values, (other, other), model)
+            found = _read(values, (other, other), model, refuse)
             if found.verdict.readable:
                 reason = (
                     f"the pixel size is given as {1e9 * size[0]:.4g} nm, and the lattice says "
@@ -106,14 +112,15 @@ def find_pixel(image: ArrayLike, *, model: "SurfaceModel | None" = None) -> floa
     return reading.pixel[0]
 
 
-def _read_without_pixel(values: NDArray[np.float32], model: "SurfaceModel") -> SurfaceReading:
+def _read_without_pixel(
+    values: NDArray[np.float32], model: "SurfaceModel", refuse: bool
+) -> SurfaceReading:
     """Try the periods that the image has, and keep what reads best."""
     best: SurfaceReading | None = None
     for size in pixel_candidates(values):
-        reading = _read(values, (size, size), model)
-        if reading.verdict.readable and (
-            best is None or reading.verdict.probability > best.verdict.probability
-        ):
+        reading = _read(values, (size, size), model, refuse)
+        better = best is None or reading.verdict.probability > best.verdict.probability
+        if better and (reading.verdict.readable or (not refuse and len(reading.sites))):
             best = reading
     if best is None:
         reason = (
@@ -121,7 +128,7 @@ def _read_without_pixel(values: NDArray[np.float32], model: "SurfaceModel") -> S
         )
         return refused(values.shape, (float("nan"), float("nan")), reason)
     size = _refined(best)
-    return _read(values, (size, size), model)
+    return _read(values, (size, size), model, refuse)
 
 
 def _refined(reading: SurfaceReading) -> float:
@@ -141,7 +148,7 @@ def _refined(reading: SurfaceReading) -> float:
 
 
 def _read(
-    values: NDArray[np.float32], pixel: tuple[float, float], model: "SurfaceModel"
+    values: NDArray[np.float32], pixel: tuple[float, float], model: "SurfaceModel", refuse: bool
 ) -> SurfaceReading:
     ny, nx = values.shape
     known = np.isfinite(values)
@@ -166,6 +173,6 @@ def _read(
     terraces = map_terraces(maps.step, maps.direction)
     decoded = decode(maps, terraces)
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
-    if not verdict.readable:
+    if refuse and not verdict.readable:
         return replace(refused(values.shape, pixel, ""), verdict=verdict)
     return assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known)

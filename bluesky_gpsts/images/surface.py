@@ -73,7 +73,7 @@ class Defect:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceReading:
-    """What was read of an image; nothing but the verdict if it cannot be read.
+    """What was read of an image; nothing but the verdict if it was refused.
 
     Positions are in pixels, x the column and y the row, 0 the middle of the first pixel; times
     `pixel` they are metres.
