@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bluesky_gpsts import __version__, cli_images, cli_models, cli_safety
+from bluesky_gpsts import __version__, cli_images, cli_library, cli_models, cli_safety
 from bluesky_gpsts.cli_output import check_output, number, whole, write_json
 
 __all__ = ["main"]
@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_models.add_commands(commands)
     cli_safety.add_commands(commands)
     cli_images.add_command(commands)
+    cli_library.add_command(commands)
     return parser
 
 
@@ -317,6 +318,7 @@ _COMMANDS = {
     **cli_models.COMMANDS,
     **cli_safety.COMMANDS,
     "images": cli_images.look,
+    "library": cli_library.run_library,
 }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE_MODELS", "add_command", "look", "train_images"]
 
-IMAGE_MODELS = ("surface", "terraces", "atoms", "defects")
+IMAGE_MODELS = ("surface", "terraces", "atoms", "defects", "classes")
 """Models of images that can be trained."""
 
 _TESTED, _TESTS = 5000, 12
@@ -41,6 +41,12 @@ def add_command(commands: Any) -> None:
         "--anyway", action="store_true", help="read an image that the quality gate refuses, too"
     )
     command.add_argument("--model", default="surface", help="name, or path of a card")
+    command.add_argument(
+        "--lattice",
+        choices=("h-si100", "any"),
+        default="h-si100",
+        help="any: atoms, defects and steps of whatever repeats (default: h-si100)",
+    )
     command.add_argument("--figure", type=Path, help="draw what was read to this PNG file")
     command.add_argument("--json", type=Path, help="write what was read to this file")
 
@@ -53,6 +59,8 @@ def look(options: argparse.Namespace) -> int:
     from bluesky_gpsts.images.registry import load_surface
 
     image, pixel = _open(options.file)
+    if options.lattice == "any":
+        return _look_at_any(options, image)
     if options.pixel is not None:
         size = 1e-9 * number("--pixel", options.pixel)
         pixel = (size, size)
@@ -61,7 +69,10 @@ def look(options: argparse.Namespace) -> int:
     )
     for line in _lines(reading):
         print(line)
-    write_json(options.json, _summary(options.file, reading))
+    classes = _classes(image, reading)
+    for name in sorted(set(classes.values())):
+        print(f"{list(classes.values()).count(name):6}  {name}")
+    write_json(options.json, _summary(options.file, reading, classes))
     if options.figure is not None:
         from bluesky_gpsts.analysis.style import png
         from bluesky_gpsts.analysis.surface_figure import surface_figure
@@ -92,6 +103,59 @@ def _open(path: Path) -> tuple[NDArray[Any], tuple[float, float] | None]:
     return np.asarray(imread(path)), None
 
 
+def _look_at_any(options: argparse.Namespace, image: NDArray[Any]) -> int:
+    """Look at an image with any lattice; returns the exit status."""
+    from bluesky_gpsts.images.anylattice import read_lattice
+
+    reading = read_lattice(image)
+    cell = reading.cell
+    if cell is None:
+        print("not read: the image has no lattice")
+    else:
+        lengths = " x ".join(f"{length:.2f}" for length in np.hypot(*cell.vectors.T))
+        print(f"{cell.symmetry} lattice, {lengths} pixels; {len(reading.atoms)} atoms")
+        low = sum(defect.deviation < 0.0 for defect in reading.defects)
+        print(
+            f"{len(reading.defects) - low} protrusions, {low} depressions, "
+            f"{int(reading.terraces.max())} terraces"
+        )
+    write_json(
+        options.json,
+        {
+            "file": options.file.name,
+            "readable": cell is not None,
+            "symmetry": "" if cell is None else cell.symmetry,
+            "vectors_px": None if cell is None else cell.vectors.tolist(),
+            "atoms_px": reading.atoms.round(3).tolist(),
+            "vacant_px": reading.vacant.round(3).tolist(),
+            "defects": [
+                {"x_px": d.x, "y_px": d.y, "area_px": d.area, "deviation": d.deviation}
+                for d in reading.defects
+            ],
+        },
+    )
+    if options.figure is not None:
+        from bluesky_gpsts.analysis.lattice_figure import lattice_figure
+        from bluesky_gpsts.analysis.style import png
+
+        figure = lattice_figure([(options.file.name, image, reading)])
+        options.figure.write_bytes(png(figure))
+        print(options.figure)
+    return 0 if cell is not None else 1
+
+
+def _classes(image: NDArray[Any], reading: "SurfaceReading") -> dict[int, str]:
+    """Class of each defect by its number."""
+    if not reading.verdict.readable or not reading.defects:
+        return {}
+    from bluesky_gpsts.images.features import measure_defects
+    from bluesky_gpsts.images.registry import load_classes
+
+    table = measure_defects(image, reading)
+    names, _ = load_classes().name_defects(table)
+    return dict(zip(table.numbers.tolist(), names.tolist(), strict=True))
+
+
 def _lines(reading: "SurfaceReading") -> list[str]:
     """What was read, for the terminal."""
     lines = []
@@ -117,7 +181,7 @@ def _lines(reading: "SurfaceReading") -> list[str]:
     return lines
 
 
-def _summary(path: Path, reading: "SurfaceReading") -> dict[str, Any]:
+def _summary(path: Path, reading: "SurfaceReading", classes: dict[int, str]) -> dict[str, Any]:
     """What was read, for a file; positions in nm from the first pixel."""
     scale = 1e9 * np.array(reading.pixel)
     return {
@@ -150,6 +214,7 @@ def _summary(path: Path, reading: "SurfaceReading") -> dict[str, Any]:
                 "area_nm2": 1e18 * defect.area,
                 "probability": defect.probability,
                 "terrace": defect.terrace,
+                "class": classes.get(defect.number, ""),
             }
             for defect in reading.defects
         ],
@@ -167,6 +232,7 @@ def train_images(options: argparse.Namespace, seed: int) -> int:
         Seed of images, weights and batches.
     """
     from bluesky_gpsts.images import paper_training
+    from bluesky_gpsts.images.patchtraining import train_classes
     from bluesky_gpsts.images.registry import save_model
     from bluesky_gpsts.images.training import train_surface
     from bluesky_gpsts.models import Card
@@ -181,8 +247,11 @@ def train_images(options: argparse.Namespace, seed: int) -> int:
         "terraces": paper_training.train_terraces,
         "atoms": paper_training.train_atoms,
         "defects": paper_training.train_defects,
+        "classes": train_classes,
     }
-    model: Model = train[options.what](seed, bfloat16=bool(options.bfloat16), **size)
+    if options.what != "classes":
+        size["bfloat16"] = bool(options.bfloat16)
+    model: Model = train[options.what](seed, **size)
     metrics = {f"{_TESTS} new drawn images, SNR 4": _metrics(options.what, model, _TESTED + seed)}
     for what, found in metrics.items():
         print(f"{what}: {', '.join(f'{name} {value:.3g}' for name, value in found.items())}")
@@ -210,6 +279,16 @@ def _metrics(what: str, model: Any, seed: int) -> dict[str, float]:
     from bluesky_gpsts.images.reading import read_surface
     from bluesky_gpsts.images.simulate import draw_image
 
+    if what == "classes":
+        from bluesky_gpsts.images.patchtraining import NOTHING, draw_defects
+
+        table, names, _ = draw_defects(seed, 4 * _TESTS, snr=4.0)
+        right = model.name_defects(table)[0] == names
+        return {
+            "accuracy, real defects": float(right[names != NOTHING].mean()),
+            "accuracy, with what is none": float(right.mean()),
+            "defects": float(len(names)),
+        }
     rng = np.random.default_rng([seed, 84])
     atoms, defects, right = [], [], []
     for image in range(_TESTS):

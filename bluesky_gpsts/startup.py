@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 if TYPE_CHECKING:
     from bluesky import RunEngine
 
+    from bluesky_gpsts.callbacks import FindDefects
     from bluesky_gpsts.catalog import Catalog
     from bluesky_gpsts.devices import Limits, NanonisSTM
     from bluesky_gpsts.devices.gate import Mode
@@ -40,6 +41,8 @@ class Session:
         The catalog, open.
     description : str
         Lines that say what is there.
+    surface : FindDefects or None
+        What reads survey images, where it was asked for.
     """
 
     RE: "RunEngine"
@@ -47,6 +50,7 @@ class Session:
     catalog: "Catalog"
     description: str
     _stack: ExitStack = field(repr=False)
+    surface: "FindDefects | None" = None
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +75,7 @@ def start(
     catalog: str | Path | None = None,
     table: bool = False,
     live: bool = False,
+    surface: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Session:
     """Start a session on a controller, or on a simulator of its own.
@@ -97,6 +102,9 @@ def start(
         Show a table of the events while a plan runs.
     live : bool
         Show the map and the spectra while a plan runs.
+    surface : bool
+        Read every survey image as one of H-Si(100), and file terraces, atoms and defects as a run
+        beside it; `bluesky_gpsts.plans.find_targets` takes `Session.surface`.
     tell : callable
         Gets a sentence about each step, since a start takes some seconds.
 
@@ -171,6 +179,11 @@ def start(
 
             engine.subscribe(LiveMap())
         _withdraw_when_terminated(stm, engine, started)
+        finder = None
+        if surface:
+            finder = _finder(opened)
+            started.callback(finder.close)
+            engine.subscribe(finder)
         # From here on the session closes it all; an error before has done so already.
         stack = started.pop_all()
     description = "\n".join(
@@ -181,7 +194,19 @@ def start(
             f"stop     gpsts stop --host {address} --ports {','.join(map(str, ports))}, anywhere",
         ]
     )
-    return Session(engine, stm, opened, description, stack)
+    if finder is not None:
+        description += "\nsurface  what reads survey images: RE(find_targets(stm, surface))"
+    return Session(engine, stm, opened, description, stack, finder)
+
+
+def _finder(catalog: "Catalog") -> "FindDefects":
+    """What reads survey images; the catalog's own library names defects, where it has one."""
+    from bluesky_gpsts.callbacks import FindDefects
+    from bluesky_gpsts.images.library import Library
+
+    folder = Path(catalog.path) / Library.FOLDER
+    namer = Library.read(folder).classifier() if Library.exists(folder) else None
+    return FindDefects(catalog.journal, namer=namer)
 
 
 def _withdraw_when_terminated(stm: "NanonisSTM", engine: "RunEngine", stack: ExitStack) -> None:

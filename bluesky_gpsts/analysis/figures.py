@@ -89,6 +89,7 @@ def survey_figure(record: RunRecord) -> "Figure":
         axes.set_title("Survey image and spectra in the order taken")
         _outline(axes, frame, record.history.grid)
     scale_bar(axes, extent_of(frame))
+    _found_defects(axes, record, frame)
     _ordered_points(axes, record, frame)
     _label(axes, frame)
     return figure
@@ -209,6 +210,28 @@ def _outline(axes: "Axes", survey: Grid, grid: Grid) -> None:
     if np.abs(own - around).max() > 1e-3 * survey.width:
         outline = places(survey, *own.T)
         axes.add_patch(Polygon(outline, fill=False, ec=VERMILION, lw=1.2, ls="--"))
+
+
+def _found_defects(axes: "Axes", record: RunRecord, frame: Grid) -> None:
+    """Draw the defects of the survey image, a colour and a mark for each class."""
+    if not record.defects:
+        return
+    points = places(frame, record.defects["x"], record.defects["y"])
+    labels = np.asarray(record.defects["label"]).astype(str)
+    marks = "sD^v<>ph*d"
+    for number, name in enumerate(np.unique(labels).tolist()):
+        own = points[labels == name]
+        axes.plot(
+            own[:, 0],
+            own[:, 1],
+            marks[number % len(marks)],
+            mfc="none",
+            mec=f"C{number % 10}",
+            ms=9,
+            mew=1.4,
+            label=f"{name} ({len(own)})",
+        )
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=3, fontsize=7, frameon=False)
 
 
 def _ordered_points(axes: "Axes", record: RunRecord, frame: Grid) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bluesky_gpsts.catalog import CatalogError, final_model, stream, structure_images
+from bluesky_gpsts.callbacks.surfacerun import PLAN
+from bluesky_gpsts.catalog import CatalogError, final_model, find, stream, structure_images
 from bluesky_gpsts.catalog import decisions as read_decisions
 from bluesky_gpsts.catalog import flags as read_flags
 from bluesky_gpsts.catalog import spectra as read_spectra
@@ -85,6 +86,9 @@ class RunRecord:
         none was.
     flagged : tuple of int
         Numbers of the spectra that the run took back.
+    defects : dict of ndarray
+        Columns of the defects that were found on the survey image: x and y (m), label and more;
+        empty if it was not searched for any.
     """
 
     start: dict[str, Any]
@@ -100,6 +104,7 @@ class RunRecord:
     drift_images: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     references: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     flagged: tuple[int, ...] = ()
+    defects: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def n_spectra(self) -> int:
@@ -235,6 +240,7 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
         *_drift(run),
         stream(run, "reference")[0],
         tuple(sorted(number for numbers in flags.reasons.values() for number in numbers)),
+        defects=_defects(catalog, start),
     )
 
 
@@ -278,3 +284,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | str):
         return value
     return float(value) if isinstance(value, int | float) else str(value)
+
+
+def _defects(catalog: Any, start: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Defects that were found on the survey of a run, as far as the catalog has them."""
+    if not start.get("survey"):
+        return {}
+    runs = find(catalog, plan_name=PLAN, survey=start["survey"])
+    return stream(runs[-1], "defects")[0] if runs else {}

@@ -1,4 +1,4 @@
-"""Document callbacks: a progress bar, a live figure, and the class of each spectrum.
+"""Document callbacks: progress, a live figure, classes of spectra, defects of survey images.
 
 None of them can stop a run: an error in a callback is logged, and the RunEngine goes on.
 """
@@ -6,5 +6,6 @@ None of them can stop a run: an error in a callback is logged, and the RunEngine
 from .classify import Classified, Classify
 from .live import LiveMap
 from .progress import Progress
+from .surface import FindDefects, Found
 
-__all__ = ["Classified", "Classify", "LiveMap", "Progress"]
+__all__ = ["Classified", "Classify", "FindDefects", "Found", "LiveMap", "Progress"]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 import time
 from collections.abc import Mapping
 from io import FileIO
@@ -126,6 +127,7 @@ class Journal:
         self.directory = Path(directory)
         self.seconds = 0.0
         self.ended = ""
+        self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
         # Descriptors, resources and stream resources -> uid of their run.
         self._owners: dict[str, str] = {}
@@ -153,10 +155,12 @@ class Journal:
             It cannot be written, or belongs to a run whose start was not seen.
         """
         began = time.perf_counter()
-        try:
-            self._write(str(name), doc)
-        finally:
-            self.seconds += time.perf_counter() - began
+        # Callbacks that work beside the RunEngine file runs of their own from their own threads.
+        with self._lock:
+            try:
+                self._write(str(name), doc)
+            finally:
+                self.seconds += time.perf_counter() - began
 
     def _write(self, name: str, doc: Mapping[str, Any]) -> None:
         uid = self._run_of(name, doc)

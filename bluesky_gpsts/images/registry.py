@@ -9,9 +9,10 @@ from bluesky_gpsts.models.card import Card, Model, ModelError
 from bluesky_gpsts.models.store import find_card, list_cards, read_weights, write_model
 
 if TYPE_CHECKING:
+    from bluesky_gpsts.images.patchnet import DefectNet
     from bluesky_gpsts.images.surfacemodel import SurfaceModel
 
-__all__ = ["SHIPPED", "load_model", "load_surface", "models", "save_model"]
+__all__ = ["SHIPPED", "load_classes", "load_model", "load_surface", "models", "save_model"]
 
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the models that come with the package."""
@@ -19,6 +20,7 @@ SHIPPED = Path(__file__).parent / "models"
 # Module and class of each kind.
 _KINDS = {
     "surface": ("surfacemodel", "SurfaceModel"),
+    "defect-classes": ("patchnet", "DefectNet"),
     "paper-terraces": ("paper", "PaperTerraces"),
     "paper-atoms": ("paper", "PaperAtoms"),
     "paper-defects": ("paper", "PaperDefects"),
@@ -101,6 +103,24 @@ def load_surface(model: str | Path = "surface") -> "SurfaceModel":
             f"the model {card.name!r} is of the kind {card.kind!r}; give one of the kind 'surface'"
         )
     return cast("SurfaceModel", found)
+
+
+@lru_cache(maxsize=2)
+def load_classes(model: str | Path = "classes") -> "DefectNet":
+    """Load a model that tells kinds of defects, once for all.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, or the model is of another kind.
+    """
+    found, card = load_model(model)
+    if card.kind != "defect-classes":
+        raise ModelError(
+            f"the model {card.name!r} is of the kind {card.kind!r}; give one of the kind "
+            "'defect-classes'"
+        )
+    return cast("DefectNet", found)
 
 
 def _unknown(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Images of H-Si(100): atoms, defects, terraces, direction of rows, the quality gate, speed."""
+"""Images of H-Si(100): atoms, defects and their classes, terraces, sites, the gate, speed."""
 
 from typing import Any
 
@@ -31,14 +31,18 @@ def run(quick: bool = False, *, progress: bool = True) -> dict[str, Any]:
     from tqdm import tqdm
 
     from bluesky_gpsts.benchmarks.images.cases import condition_rows, direction_rows, gate_rows
+    from bluesky_gpsts.benchmarks.images.classes import class_rows
     from bluesky_gpsts.benchmarks.images.peers import PaperNetworks
+    from bluesky_gpsts.benchmarks.images.real import real_rows
+    from bluesky_gpsts.benchmarks.images.sites import site_rows
     from bluesky_gpsts.benchmarks.images.timing import time_rows
+    from bluesky_gpsts.benchmarks.maps import find_data
     from bluesky_gpsts.images.registry import load_surface
 
     model, paper = load_surface(), PaperNetworks()
     count = QUICK if quick else COUNT
     rows: list[Row] = []
-    with tqdm(total=11, disable=not progress) as bar:
+    with tqdm(total=14, disable=not progress) as bar:
         bar.set_description("time")
         rows += time_rows(model, paper, 6 if quick else 20, FIRST)
         bar.update()
@@ -50,5 +54,18 @@ def run(quick: bool = False, *, progress: bool = True) -> dict[str, Any]:
         bar.set_description("quality gate")
         rows += gate_rows(model, _GATE_QUICK if quick else _GATE, FIRST)
         bar.update()
+        bar.set_description("classes and clusters")
+        rows += class_rows(model, 2 * count, FIRST)
+        bar.update()
+        bar.set_description("sites")
+        rows += site_rows(model, count, FIRST)
+        bar.update()
+        bar.set_description("measured images")
+        try:
+            rows += real_rows(find_data() / "images")
+            notes = []
+        except FileNotFoundError as error:
+            notes = [f"Measured images are left out: {error}"]
+        bar.update()
     result = report("images", rows, seed=FIRST, packages=("numpy", "scipy", "torch"))
-    return result | {"notes": []}
+    return result | {"notes": notes}

@@ -1,0 +1,377 @@
+"""Atoms and defects of an image with any lattice: what repeats, and what breaks the repetition.
+
+The image is cut at its steps; the unit cell comes from its Fourier transform; the mean picture of
+the cell, laid out over the image along the phases of its strongest waves (which follow drift and
+creep), is what the image would be without defects. Where it is not, there is a defect. Nothing is
+learned, so that it works on WS2, Au(111), FeSe, Si(111)-7x7 and on rows alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bluesky_gpsts.images.heightsteps import levels_of
+from bluesky_gpsts.images.periods import Cell, find_cell
+from bluesky_gpsts.images.prepare import check_image
+from bluesky_gpsts.images.terraces import level_plane
+
+__all__ = ["Blemish", "LatticeReading", "read_lattice"]
+
+Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_BINS = 40
+_AROUND, _PHASE = 1.5, 2.5
+_SMOOTH, _SLOW = 0.2, 2.5
+_DEVIATION, _CORE = 4.5, 7.0
+_SMALLEST = 0.08
+_TOP = 0.35
+_ROUNDS = 3
+_SEARCH = (0.03, 0.01)
+"""Surroundings, as shares of the image, of what may be a lattice: a reconstruction may hide it."""
+
+
+@dataclass(frozen=True)
+class Blemish:
+    """A defect: a connected part of the image that is not as the lattice says.
+
+    Attributes
+    ----------
+    number : int
+        Its number in `LatticeReading.labels`.
+    x, y : float
+        Centre (pixels).
+    area : float
+        Area (pixels).
+    deviation : float
+        Mean deviation from the lattice, in standard deviations of what is left of good places;
+        negative for a depression.
+    """
+
+    number: int
+    x: float
+    y: float
+    area: float
+    deviation: float
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeReading:
+    """What was read of an image; positions in pixels, x the column and y the row.
+
+    Attributes
+    ----------
+    cell : Cell or None
+        The unit cell of the largest terrace; None if it has no lattice.
+    atoms : (N, 2) array
+        Maxima of the lattice: places of atoms that are there.
+    vacant : (M, 2) array
+        Places of atoms that lie in a depression.
+    motif : (A, 2) array
+        Places of the maxima in the unit cell, fractions of its vectors.
+    defects : tuple of Blemish
+        What breaks the lattice.
+    labels : (ny, nx) array of int
+        0, or the number of the defect of each pixel.
+    terraces : (ny, nx) array of int
+        Number of the terrace of each pixel, from 1 on, the largest first; 0 where not scanned.
+    steps : (ny, nx) array of bool
+        Pixels of step edges.
+    expected : (ny, nx) array
+        What the lattice says, in the unit of the image, above the mean of the surroundings.
+    residual : (ny, nx) array
+        What the image has beyond that, in standard deviations of good places.
+    """
+
+    cell: Cell | None
+    atoms: Array
+    vacant: Array
+    motif: Array
+    defects: tuple[Blemish, ...]
+    labels: NDArray[np.int32]
+    terraces: NDArray[np.int32]
+    steps: Bools
+    expected: Array
+    residual: Array
+
+
+def read_lattice(image: ArrayLike) -> LatticeReading:
+    """Read an image with any lattice.
+
+    Parameters
+    ----------
+    image : (ny, nx) array_like
+        Heights (m) or grey values; NaN where not scanned; colours become grey.
+
+    Returns
+    -------
+    LatticeReading
+        Without atoms and defects if there is no lattice to be found.
+
+    Raises
+    ------
+    ValueError
+        If it is no image of 16 x 16 pixels or more with a known pixel in it.
+    """
+    values = np.asarray(image)
+    check_image(values)
+    grey = values.astype(float)
+    grey = grey[:, :, :3].mean(axis=2) if grey.ndim == 3 else grey
+    known = np.isfinite(grey)
+    unit = float(np.std(grey[known])) or 1.0
+    flat = level_plane(grey / unit)
+    flat = np.where(known, flat, 0.0)
+    terraces, steps, heights = levels_of(flat, known)
+    largest = known & (terraces == 1) & ~steps
+    cell: Cell | None = None
+    for share in _SEARCH:
+        relief = _relief(flat - heights, known, terraces, share * min(flat.shape))
+        found = find_cell(relief, largest)
+        cell = found if cell is None or (found and found.symmetry != "rows") else cell
+        if cell is not None and cell.symmetry != "rows":
+            break
+    nothing = np.zeros(flat.shape)
+    if cell is None:
+        none = np.zeros((0, 2))
+        labels = np.zeros(flat.shape, np.int32)
+        return LatticeReading(None, none, none, none, (), labels, terraces, steps, nothing, nothing)
+    period = float(np.hypot(*cell.vectors.T).max())
+    rows = cell.symmetry == "rows"
+    single = period if rows else float(np.sqrt(abs(np.linalg.det(cell.vectors))))
+    motif, spacing = np.zeros((0, 2)), single
+    relief = _relief(flat - heights, known, terraces, _AROUND * period)
+    clean = known & ~steps
+    expected, phases, weight = nothing, np.zeros((2, *flat.shape)), clean
+    for _ in range(_ROUNDS):
+        phases = _phases(relief, cell, weight, period)
+        picture = _picture(relief, phases, weight, cell)
+        expected = _laid_out(picture, phases)
+        if not rows:
+            motif = _motif(picture)
+            spacing = single / float(np.sqrt(max(1, len(motif))))
+        residual = _residual(relief - expected, clean, weight, spacing)
+        # What stands out is not to shape the picture of the cell.
+        weight = clean & (np.abs(residual) < 3.0)
+    labels, defects = _defects(residual, spacing)
+    atoms, vacant = _atoms(motif, phases, cell, clean, residual, labels)
+    return LatticeReading(
+        cell,
+        atoms,
+        vacant,
+        motif,
+        defects,
+        labels,
+        terraces,
+        steps,
+        expected * unit,
+        residual,
+    )
+
+
+def _relief(flat: Array, known: Bools, terraces: NDArray[np.int32], sigma: float) -> Array:
+    """Heights above the mean of the surroundings on the same terrace, outliers counting little."""
+    from scipy.ndimage import gaussian_filter
+
+    result = np.zeros(flat.shape)
+    for number in range(1, int(terraces.max(initial=0)) + 1):
+        own = known & (terraces == number)
+        if not own.any():
+            continue
+        middle = float(np.median(flat[own]))
+        usual = 1.4826 * float(np.median(np.abs(flat[own] - middle))) + 1e-9
+        limited = np.clip(flat - middle, -2.5 * usual, 2.5 * usual)
+        weight = gaussian_filter(own.astype(float), sigma)
+        mean = gaussian_filter(np.where(own, limited, 0.0), sigma) / np.maximum(weight, 1e-6)
+        result[own] = (flat - middle - mean)[own]
+    return result
+
+
+def _phases(relief: Array, cell: Cell, weight: Bools, period: float) -> Array:
+    """Place of every pixel in the unit cell (2, ny, nx), in periods, with the bends of the image.
+
+    Every strong wave is demodulated; of what it is off, the two displacements that explain all of
+    them best are taken.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    ny, nx = relief.shape
+    y, x = np.mgrid[:ny, :nx].astype(float)
+    usual = 1.4826 * float(np.median(np.abs(relief[weight]))) or 1.0
+    soft = np.where(weight, relief / usual, 0.0)
+    soft = soft / (1.0 + np.abs(soft) / 2.5)
+    ideal = np.tensordot(cell.waves, np.stack([x, y]), 1)
+    orders = _strong(cell)
+    sigma = max(_PHASE * period, 0.06 * min(ny, nx))
+    shifts, amounts = [], []
+    for order in orders:
+        wave = np.exp(-2j * np.pi * np.tensordot(order, ideal, 1))
+        part = gaussian_filter((soft * wave).real, sigma) + 1j * gaussian_filter(
+            (soft * wave).imag, sigma
+        )
+        centre = np.sum(part)
+        centre = centre / abs(centre) if abs(centre) > 0.0 else 1.0
+        # Against the mean: with many waves, each has its own phase within the cell.
+        shifts.append(np.angle(part / centre))
+        amounts.append(np.abs(part))
+    if cell.symmetry == "rows":
+        bend = np.stack([np.zeros((ny, nx)), shifts[0] / (2.0 * np.pi)])
+        return np.asarray(ideal + bend)
+    design = orders.astype(float)
+    amount = np.stack(amounts)
+    normal = np.einsum("kyx,ki,kj->yxij", amount, design, design)
+    right = np.einsum("kyx,ki,kyx->yxi", amount, design, np.stack(shifts) / (2.0 * np.pi))
+    normal += 1e-9 * (np.trace(normal, axis1=2, axis2=3)[..., None, None] + 1e-30) * np.eye(2)
+    bend = np.linalg.solve(normal, right[..., None])[..., 0]
+    return np.asarray(ideal + np.moveaxis(bend, -1, 0))
+
+
+def _strong(cell: Cell) -> NDArray[np.int64]:
+    """The strongest waves (K, 2) that span both directions."""
+    if cell.symmetry == "rows":
+        return np.array([[0, 1]])
+    chosen = cell.orders[:3]
+    for more in range(4, len(cell.orders) + 1):
+        if np.linalg.matrix_rank(chosen) == 2:
+            break
+        chosen = cell.orders[:more]
+    return chosen if np.linalg.matrix_rank(chosen) == 2 else np.array([[1, 0], [0, 1]])
+
+
+def _picture(relief: Array, phases: Array, weight: Bools, cell: Cell) -> Array:
+    """Mean picture (bins, bins) of the unit cell, second index along the first vector."""
+    from scipy.ndimage import gaussian_filter
+
+    # No more bins than the pixels of the image tell apart.
+    longest = float(np.hypot(*cell.vectors.T).max())
+    bins = int(np.clip(round(2.0 * longest), 8, 4 * _BINS))
+    place = (np.floor((phases % 1.0) * bins).astype(np.int64)) % bins
+    if cell.symmetry == "rows":
+        place[0] = 0
+    flat = (place[1] * bins + place[0])[weight]
+    usual = 1.4826 * float(np.median(np.abs(relief[weight]))) or 1.0
+    limited = np.clip(relief[weight], -4.0 * usual, 4.0 * usual)
+    total = np.bincount(flat, limited, bins * bins).reshape(bins, bins)
+    count = np.bincount(flat, minlength=bins * bins).reshape(bins, bins).astype(float)
+    if cell.symmetry == "rows":
+        total, count = (np.repeat(part[:, :1], bins, axis=1) for part in (total, count))
+    smooth = [gaussian_filter(part, 0.6, mode="wrap") for part in (total, count)]
+    return np.asarray(smooth[0] / np.maximum(smooth[1], 1e-6))
+
+
+def _laid_out(picture: Array, phases: Array) -> Array:
+    """Lay the picture of the cell out over the image."""
+    from scipy.ndimage import map_coordinates
+
+    bins = picture.shape[0]
+    at = (phases[::-1] % 1.0) * bins - 0.5
+    return np.asarray(map_coordinates(picture, at, order=1, mode="grid-wrap"))
+
+
+def _residual(rest: Array, clean: Bools, weight: Bools, spacing: float) -> Array:
+    """What is left, less lines and slow unevenness, in standard deviations of good places."""
+    from scipy.ndimage import gaussian_filter
+
+    left = np.where(clean, rest, 0.0)
+    lines = np.where(weight, left, np.nan)
+    enough = weight.sum(axis=1) > 0.25 * weight.shape[1]
+    if enough.any():
+        left[enough] -= np.nanmedian(lines[enough], axis=1)[:, None]
+    wide = _SLOW * spacing
+    around = gaussian_filter(weight.astype(float), wide)
+    left -= gaussian_filter(np.where(weight, left, 0.0), wide) / np.maximum(around, 0.05)
+    sigma = max(0.7, _SMOOTH * spacing)
+    share = gaussian_filter(clean.astype(float), sigma)
+    smooth = gaussian_filter(np.where(clean, left, 0.0), sigma) / np.maximum(share, 1e-3)
+    middle = float(np.median(smooth[weight]))
+    spread = 1.4826 * float(np.median(np.abs(smooth[weight] - middle))) or 1.0
+    return np.where(clean, (smooth - middle) / spread, 0.0)
+
+
+def _defects(residual: Array, spacing: float) -> tuple[NDArray[np.int32], tuple[Blemish, ...]]:
+    """Connected parts that deviate, each with a place in it that deviates strongly."""
+    from scipy.ndimage import label
+
+    labels = np.zeros(residual.shape, np.int32)
+    found: list[Blemish] = []
+    for sign in (1.0, -1.0):
+        parts, count = label(sign * residual > _DEVIATION)
+        if not count:
+            continue
+        flat = parts.ravel()
+        place = np.flatnonzero(flat)
+        owner = flat[place]
+        values = sign * residual.ravel()[place]
+        area = np.bincount(owner, minlength=count + 1)
+        highest = np.zeros(count + 1)
+        np.maximum.at(highest, owner, values)
+        rows, columns = np.divmod(place, residual.shape[1])
+        total = np.bincount(owner, values, count + 1)
+        x = np.bincount(owner, values * columns, count + 1)
+        y = np.bincount(owner, values * rows, count + 1)
+        least = max(4.0, _SMALLEST * spacing**2)
+        for part in range(1, count + 1):
+            if area[part] >= least and highest[part] >= _CORE:
+                number = len(found) + 1
+                labels[parts == part] = number
+                found.append(
+                    Blemish(
+                        number,
+                        float(x[part] / total[part]),
+                        float(y[part] / total[part]),
+                        float(area[part]),
+                        float(sign * total[part] / area[part]),
+                    )
+                )
+    return labels, tuple(found)
+
+
+def _motif(picture: Array) -> Array:
+    """Maxima (A, 2) of the picture of a cell, fractions of the two vectors."""
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
+    bins = picture.shape[0]
+    soft = gaussian_filter(picture, 1.0, mode="wrap")
+    reach = max(3, 2 * (bins // 16) + 1)
+    span = float(np.ptp(soft)) or 1.0
+    top = (soft == maximum_filter(soft, reach, mode="wrap")) & (
+        soft > soft.min() + (1.0 - _TOP) * span
+    )
+    rows, columns = np.nonzero(top)
+    return np.column_stack([columns + 0.5, rows + 0.5]) / bins
+
+
+def _atoms(
+    motif: Array,
+    phases: Array,
+    cell: Cell,
+    clean: Bools,
+    residual: Array,
+    labels: NDArray[np.int32],
+) -> tuple[Array, Array]:
+    """Places of the motif over the image: of atoms that are there, and of those that are gone."""
+    none = np.zeros((0, 2))
+    if not len(motif):
+        return none, none
+    ny, nx = clean.shape
+    corners = phases[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    low, high = np.floor(corners.min(axis=1)) - 1.0, np.ceil(corners.max(axis=1)) + 1.0
+    cells = np.stack(
+        np.meshgrid(np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1)), axis=-1
+    ).reshape(-1, 2)
+    wanted = (cells[:, None] + motif[None]).reshape(-1, 2)
+    inverse = np.linalg.inv(cell.waves)
+    # The phase field is nearly a plane: a few steps of Newton find where it has a value.
+    places = wanted @ inverse.T
+    for _ in range(4):
+        column = np.clip(np.round(places[:, 0]).astype(int), 0, nx - 1)
+        row = np.clip(np.round(places[:, 1]).astype(int), 0, ny - 1)
+        bend = phases[:, row, column] - cell.waves @ np.stack([column, row])
+        places = (wanted - bend.T) @ inverse.T
+    inside = np.all((places > -0.5) & (places < (nx - 0.5, ny - 0.5)), axis=1)
+    places = places[inside]
+    column, row = np.round(places).astype(int).T
+    column, row = np.clip(column, 0, nx - 1), np.clip(row, 0, ny - 1)
+    good = clean[row, column]
+    gone = good & (labels[row, column] > 0) & (residual[row, column] < 0.0)
+    return places[good & ~gone], places[gone]

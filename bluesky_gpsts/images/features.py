@@ -1,0 +1,305 @@
+"""Features of each defect, and its picture in the frame of the lattice.
+
+The features are those of Ziatdinov et al.: height at the defect against the dimers, area against
+the unit cell, circularity. Beside them every defect gets a picture, turned into the frame of its
+terrace's lattice and brought to a common scale, so that defects of images of any rotation and
+pixel size can be compared and averaged.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bluesky_gpsts.images.relief import Relief, frame_of, relief_of
+from bluesky_gpsts.images.surface import SurfaceReading
+
+__all__ = ["ACROSS", "ALONG_ROW", "PATCH", "DefectTable", "average_patch", "measure_defects"]
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.integer]
+
+ALONG_ROW, ACROSS = 8.0, 3.0
+"""Size of a picture: so many dimers along the row, so many rows across it."""
+
+PATCH = (24, 32)
+"""Its pixels, across and along: 8 from row to row, 4 from dimer to dimer."""
+
+_REACH = 3.5
+_CORE = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class DefectTable:
+    """Defects of one image or of several, row by row.
+
+    Attributes
+    ----------
+    numbers : (N,) array of int
+        Number of each in the labels of its image.
+    places : (N, 2) array
+        Centre, x and y (pixels).
+    height : (N,) array
+        Mean height in the middle of the defect above that of the dimers around (corrugations).
+    area : (N,) array
+        Area (unit cells of one dimer).
+    circularity : (N,) array
+        4 pi area / circumference^2: 1 for a disc, less for anything else.
+    contrast : (N,) array
+        Mean height of the whole defect above that of the clean surface (corrugations).
+    length, width : (N,) arrays
+        Extent along the rows (dimers) and across (rows): standard deviations times sqrt(12).
+    terrace : (N,) array of int
+        Number of the terrace.
+    patches : (N, 2, 24, 32) array
+        Relief (corrugations) and probability of a defect, in the frame of the lattice: first axis
+        across the rows, second along them. The middle is a dimer or half-way between two.
+    """
+
+    numbers: NDArray[np.int64]
+    places: Array
+    height: Array
+    area: Array
+    circularity: Array
+    contrast: Array
+    length: Array
+    width: Array
+    terrace: NDArray[np.int64]
+    patches: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def depression(self) -> NDArray[np.bool_]:
+        """Whether each lies lower than the clean surface."""
+        return np.asarray(self.contrast < 0.0)
+
+    @property
+    def published(self) -> Array:
+        """The three features (N, 3) of Ziatdinov et al.: height, area, circularity."""
+        return np.column_stack([self.height, self.area, self.circularity])
+
+    @property
+    def shape(self) -> Array:
+        """Numbers (N, 6) about the form, each of the order of one."""
+        return np.column_stack(
+            [
+                np.arcsinh(self.height),
+                np.log1p(self.area),
+                self.circularity,
+                np.arcsinh(self.contrast),
+                np.log1p(self.length),
+                np.log1p(self.width),
+            ]
+        )
+
+    def take(self, which: ArrayLike) -> Self:
+        """Rows of it: by number, or where a mask is true."""
+        chosen = np.asarray(which)
+        return type(self)(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+
+    @classmethod
+    def joined(cls, tables: "list[DefectTable]") -> Self:
+        """Rows of several tables, one after another."""
+        if not tables:
+            raise ValueError("there is no table to join; give one or more")
+        return cls(
+            **{
+                f.name: np.concatenate([getattr(table, f.name) for table in tables])
+                for f in fields(cls)
+            }
+        )
+
+
+def measure_defects(
+    image: ArrayLike, reading: SurfaceReading, labels: ArrayLike | None = None
+) -> DefectTable:
+    """Measure the defects of an image.
+
+    Parameters
+    ----------
+    image : (ny, nx) array_like
+        The image that was read: heights (m), or grey values.
+    reading : SurfaceReading
+        What was read of it.
+    labels : (ny, nx) array_like of int, optional
+        0, or the number of the defect of each pixel; those of the reading by default.
+
+    Returns
+    -------
+    DefectTable
+        A row per number, in their order.
+
+    Raises
+    ------
+    ValueError
+        If the image was refused, or shapes do not match.
+    """
+    relief = relief_of(image, reading)
+    given = reading.defect_labels if labels is None else np.asarray(labels)
+    if given.shape != reading.terraces.shape or given.dtype.kind not in "iu":
+        raise ValueError(
+            f"the labels have shape {given.shape} and type {given.dtype}; give whole numbers of "
+            f"shape {reading.terraces.shape}"
+        )
+    numbers = np.unique(given[given > 0]).astype(np.int64)
+    number = np.zeros(int(given.max(initial=0)) + 1, np.int64)
+    number[numbers] = np.arange(1, len(numbers) + 1)
+    compact = number[np.maximum(given, 0)]
+    mask = reading.defect_probability if labels is None else (compact > 0).astype(np.float32)
+    return _measured(relief, reading, compact, numbers, mask)
+
+
+def _measured(
+    relief: Relief,
+    reading: SurfaceReading,
+    labels: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    mask: NDArray[np.float32],
+) -> DefectTable:
+    from scipy.ndimage import distance_transform_edt
+
+    count = len(numbers)
+    flat = labels.ravel()
+    inside = np.flatnonzero(flat)
+    order = inside[np.argsort(flat[inside], kind="stable")]
+    cuts = np.searchsorted(flat[order], np.arange(1, count + 2))
+    depth = distance_transform_edt(labels > 0)
+    values = np.where(np.isfinite(relief.values), relief.values, 0.0)
+    circumference = _circumferences(labels, count)
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("x", "y", "height", "area", "round", "contrast", "length", "width")
+    }
+    terraces, patches = [], []
+    for k in range(count):
+        pixels = order[cuts[k] : cuts[k + 1]]
+        rows, places = np.divmod(pixels, labels.shape[1])
+        weight = np.maximum(mask.ravel()[pixels], 1e-3).astype(float)
+        x, y = float(np.average(places, weights=weight)), float(np.average(rows, weights=weight))
+        under = np.bincount(reading.terraces.ravel()[pixels])
+        terrace = int(under.argmax())
+        frame = frame_of(reading, terrace).vectors
+        inverse = np.linalg.inv(frame)
+        own = np.column_stack([places - x, rows - y]) @ inverse
+        spread = np.sqrt(12.0 * np.average(own**2, axis=0, weights=weight) + 1e-12)
+        here = values.ravel()[pixels]
+        deep = depth.ravel()[pixels]
+        core = deep >= _CORE * deep.max()
+        columns["x"].append(x)
+        columns["y"].append(y)
+        columns["height"].append(float(here[core].mean()) - relief.dimers)
+        columns["area"].append(pixels.size / abs(float(np.linalg.det(frame))))
+        around = max(circumference[k], 1e-9)
+        columns["round"].append(min(1.0, 4.0 * np.pi * pixels.size / around**2))
+        columns["contrast"].append(float(here.mean()))
+        columns["length"].append(float(spread[0]))
+        columns["width"].append(float(spread[1]))
+        terraces.append(terrace)
+        middle = _snapped(reading, terrace, np.array([x, y]), frame)
+        patches.append(_patch(values, mask, middle, frame))
+    table = {name: np.array(found, float) for name, found in columns.items()}
+    return DefectTable(
+        numbers,
+        np.column_stack([table["x"], table["y"]]),
+        table["height"],
+        table["area"],
+        table["round"],
+        table["contrast"],
+        table["length"],
+        table["width"],
+        np.array(terraces, np.int64),
+        np.array(patches, np.float32).reshape(-1, 2, *PATCH),
+    )
+
+
+def _circumferences(labels: NDArray[np.int64], count: int) -> Array:
+    """Circumference (count,) of each label in pixels, by Crofton's formula in four directions."""
+    padded = np.pad(labels, 1)
+    total = np.zeros(count + 1)
+    steps = (
+        (padded[:, 1:], padded[:, :-1], 1.0),
+        (padded[1:], padded[:-1], 1.0),
+        (padded[1:, 1:], padded[:-1, :-1], 0.5**0.5),
+        (padded[1:, :-1], padded[:-1, 1:], 0.5**0.5),
+    )
+    for one, other, weight in steps:
+        changed = one != other
+        for side in (one, other):
+            total += weight * np.bincount(side[changed], minlength=count + 1)
+    return np.asarray(0.125 * np.pi * total[1:])
+
+
+def _snapped(reading: SurfaceReading, terrace: int, place: Array, frame: Array) -> Array:
+    """Dimer, or middle between two dimers or two rows, that is nearest to a place (pixels)."""
+    own = reading.on_lattice & (reading.site_terrace == terrace)
+    if not own.any():
+        return place
+    sites = reading.sites[own]
+    near = sites[np.argmin(((sites - place) ** 2).sum(axis=1))]
+    index = (place - near) @ np.linalg.inv(frame)
+    if np.abs(index).max() > _REACH:
+        return place
+    return np.asarray(near + 0.5 * np.round(2.0 * index) @ frame)
+
+
+def _patch(values: Array, mask: NDArray[np.float32], middle: Array, frame: Array) -> Array:
+    """Picture (2, across, along) about a place (pixels), in the frame of the lattice."""
+    from scipy.ndimage import map_coordinates
+
+    across = (np.arange(PATCH[0]) - 0.5 * (PATCH[0] - 1)) * (ACROSS / PATCH[0])
+    along = (np.arange(PATCH[1]) - 0.5 * (PATCH[1] - 1)) * (ALONG_ROW / PATCH[1])
+    index = np.stack(np.meshgrid(along, across), axis=-1)
+    x, y = np.moveaxis(middle + index @ frame, -1, 0)
+    inside = (x > -0.5) & (x < values.shape[1] - 0.5) & (y > -0.5) & (y < values.shape[0] - 0.5)
+    relief = map_coordinates(values, (y, x), order=1, mode="nearest")
+    seen = map_coordinates(mask, (y, x), order=1, mode="nearest")
+    # Beyond the edge of the image there is nothing to be seen.
+    return np.stack([np.where(inside, relief, 0.0), np.where(inside, seen, 0.0)])
+
+
+def average_patch(patches: ArrayLike) -> Array:
+    """Averaged picture of a class: each is first flipped so that its weight lies the same way.
+
+    The lattice is its own mirror image along and across the rows; what sits on one side of a dimer
+    sits on either side as often. What sticks out comes to lie towards the end of both axes.
+
+    Parameters
+    ----------
+    patches : (N, 2, ny, nx) array_like
+        Pictures from `measure_defects`.
+
+    Returns
+    -------
+    (2, ny, nx) array
+        Zeros without a picture.
+    """
+    pictures = np.asarray(patches, float)
+    if pictures.ndim != 4 or pictures.shape[1] != 2:
+        raise ValueError(f"the pictures have shape {pictures.shape}; give (N, 2, ny, nx)")
+    if not len(pictures):
+        return np.zeros(pictures.shape[1:])
+    middle = np.median(pictures, axis=0)
+    symmetric = 0.25 * sum(np.flip(middle, axes) for axes in ((), (1,), (2,), (1, 2)))
+    mean = pictures.copy()
+    target = _one_sided(mean[:, 0] - symmetric[0])
+    for _ in range(3):
+        turns = [np.flip(pictures, axes) for axes in ((), (2,), (3,), (2, 3))]
+        fit = np.stack([((turn[:, 0] - symmetric[0]) * target).sum(axis=(1, 2)) for turn in turns])
+        best = fit.argmax(axis=0)
+        mean = np.choose(best[:, None, None, None], turns)
+        target = mean[:, 0].mean(axis=0) - symmetric[0]
+    result = np.asarray(mean.mean(axis=0))
+    for axis in (0, 1):
+        size = result.shape[1 + axis]
+        lever = np.arange(size) - 0.5 * (size - 1)
+        rest = (result[0] - symmetric[0]) * result[1]
+        if rest.sum(axis=1 - axis) @ lever < 0.0:
+            result = np.flip(result, 1 + axis)
+    return result
+
+
+def _one_sided(rest: Array) -> Array:
+    """The strongest of pictures (N, ny, nx): where to begin with flipping."""
+    return np.asarray(rest[np.argmax((rest**2).sum(axis=(1, 2)))])

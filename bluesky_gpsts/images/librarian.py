@@ -1,0 +1,118 @@
+"""The classifier of a library: linear discriminants, from one example of a class on."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_gpsts.images.features import DefectTable
+
+if TYPE_CHECKING:
+    from bluesky_gpsts.images.patchnet import DefectNet
+
+__all__ = ["LibraryClassifier", "described", "fit_classifier"]
+
+Array = NDArray[np.float64]
+
+_SHRINK = 0.15
+_PRIOR = 12.0
+_FAR = 3.0
+
+
+def described(net: "DefectNet", table: DefectTable) -> Array:
+    """Numbers (N, F) that a library tells defects by: those of the network, and the form."""
+    return np.concatenate([net.numbers(table), table.shape], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class LibraryClassifier:
+    """Linear discriminant analysis on the numbers of each defect.
+
+    Attributes
+    ----------
+    net : DefectNet
+        What turns pictures into numbers.
+    names : tuple of str
+        Classes.
+    means : (K, F) array
+        Mean of each class.
+    whiten : (F, F) array
+        Turns differences into those of unit variance within the classes.
+    reach : float
+        A defect farther than this from all means, in standard deviations, is unknown.
+    """
+
+    UNKNOWN: ClassVar[str] = "unknown"
+
+    net: "DefectNet"
+    names: tuple[str, ...]
+    means: Array
+    whiten: Array
+    reach: float
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names that it gives."""
+        return (*self.names, self.UNKNOWN) if self.UNKNOWN not in self.names else self.names
+
+    def name_defects(self, table: DefectTable) -> tuple[NDArray[np.str_], Array]:
+        """Name each defect (N,), "unknown" where none fits, with the probability (N,) of it."""
+        if not len(table):
+            return np.zeros(0, "<U1"), np.zeros(0)
+        apart = self._distances(table)
+        best = apart.argmin(axis=1)
+        nearest = apart[np.arange(len(apart)), best]
+        odds = np.exp(-0.5 * (apart**2 - nearest[:, None] ** 2))
+        sure = 1.0 / odds.sum(axis=1)
+        far = nearest > self.reach
+        names = np.array(self.names, object)[best]
+        names[far] = self.UNKNOWN
+        return names.astype(str), np.where(far, 1.0, sure)
+
+    def _distances(self, table: DefectTable) -> Array:
+        from scipy.spatial.distance import cdist
+
+        return np.asarray(cdist(described(self.net, table) @ self.whiten, self.means @ self.whiten))
+
+
+def fit_classifier(
+    net: "DefectNet", table: DefectTable, labels: NDArray[Any], names: tuple[str, ...]
+) -> LibraryClassifier:
+    """Fit the classifier to named examples.
+
+    The covariance within classes is shrunk towards that of a sphere, the more the fewer examples
+    there are, so that one example of a class is enough.
+
+    Parameters
+    ----------
+    net : DefectNet
+        What turns pictures into numbers.
+    table : DefectTable
+        Examples.
+    labels : (N,) array of int
+        Index into `names` of each.
+    names : tuple of str
+        Classes; each has an example.
+
+    Returns
+    -------
+    LibraryClassifier
+    """
+    points = described(net, table)
+    means = np.stack([points[labels == k].mean(axis=0) for k in range(len(names))])
+    rest = points - means[labels]
+    size = rest.shape[1]
+    freedom = max(0, len(points) - len(names))
+    # Without any repetition, the spread of all examples has to serve.
+    scale = 0.1 * float(points.var()) + 1e-3
+    variance = (rest.T @ rest + _PRIOR * scale * np.eye(size)) / (freedom + _PRIOR)
+    share = max(_SHRINK, _PRIOR / (freedom + _PRIOR))
+    common = float(np.trace(variance)) / size
+    variance = (1.0 - share) * variance + share * np.diag(0.5 * np.diag(variance) + 0.5 * common)
+    value, vector = np.linalg.eigh(variance)
+    whiten = vector / np.sqrt(value)
+    apart = np.linalg.norm(rest @ whiten, axis=1)
+    usual = float(np.quantile(apart, 0.99)) if freedom > 20 else 0.0
+    reach = max(usual * 1.5, _FAR + np.sqrt(size))
+    return LibraryClassifier(net, names, means, whiten, reach)
