@@ -75,7 +75,9 @@ def _classify(options: argparse.Namespace) -> int:
     from bluesky_gpsts.spectra import registry
 
     file = Path(options.what)
-    is_file = options.what != "all" and (file.suffix.lower() in (".dat", ".3ds") or file.exists())
+    is_file = options.what not in ("all", "") and (
+        file.suffix.lower() in (".dat", ".3ds") or file.exists()
+    )
     # The file is looked at first: a wrong name must not wait for a model or a catalog.
     if is_file:
         from bluesky_gpsts.analysis.labelled import read_file
@@ -188,6 +190,7 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     )
     from bluesky_gpsts.catalog import open_catalog
 
+    _check_place(options.what, options.catalog)
     with open_catalog(options.catalog) as catalog:
         if options.what == "all":
             listed: list[dict[str, Any]] = []
@@ -201,6 +204,8 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
                 else:
                     listed.append({"problem": str(found)})
                     print(f"not classified: {found}")
+            if not listed:
+                print(f"no run in {catalog.path} has spectra")
             write_json(options.json, {"model": model, "runs": listed})
             return 0
         if options.figure is None:
@@ -216,6 +221,20 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     _print_rows(rows, model)
     write_json(options.json, {"uid": points.uid, "model": model, "spectra": rows})
     return 0
+
+
+def _check_place(what: str, catalog: str | None) -> None:
+    """Refuse a file that is missing, and a catalog that would be made by looking for it."""
+    if not what or any(mark in what for mark in "/\\."):
+        raise ValueError(
+            f"there is no file or folder {what!r}; give a .dat or .3ds file, a folder of them, the "
+            "uid of a run, or 'all'"
+        )
+    elsewhere = catalog is None or "://" in catalog or catalog.startswith("profile:")
+    if not elsewhere and not Path(str(catalog)).is_dir():
+        raise ValueError(
+            f"there is no catalog {catalog}; give the directory of one, a Tiled URI or profile:NAME"
+        )
 
 
 def _rows(found: "Classes", numbers: Any) -> list[dict[str, Any]]:

@@ -31,6 +31,9 @@ _OWNERS = {
     "bfloat16": tuple(name for name in IMAGE_MODELS if name != "classes"),
 }
 
+_FEWEST = {"spectra": 2, "linear": 3}
+"""Spectra of each class that a training needs, beside those that are held out."""
+
 _EACH = 40
 """Spectra of a class in a simulated session for the linear model."""
 
@@ -107,7 +110,8 @@ def train(options: argparse.Namespace) -> int:
         check_name(options.name)
     for option, owners in _OWNERS.items():
         if getattr(options, option) is not None and options.what not in owners:
-            raise ValueError(f"--{option} is for 'gpsts train {owners[0]}'")
+            names = " and ".join(f"'gpsts train {owner}'" for owner in owners)
+            raise ValueError(f"--{option} is for {names}")
     if options.what in IMAGE_MODELS:
         return train_images(options, seed)
     return (_train_paper if options.what == "paper" else _train_spectra)(options, seed)
@@ -177,6 +181,7 @@ def _train_spectra(options: argparse.Namespace, seed: int) -> int:
             raise ValueError("--sessions is for simulated ones; --folder and --labels bring theirs")
         sessions, data = given
         what, kept, tested = _held_out(sessions, seed)
+        _check_rest(kept, sessions, options.what)
         held = {what: tested}
     else:
         data = "simulated sessions"
@@ -241,6 +246,18 @@ def _held_out(
         kept, held = random_split(sessions, _SHARE, seed)
     check_split(kept, held)
     return what, kept, held
+
+
+def _check_rest(kept: "tuple[Session, ...]", sessions: "tuple[Session, ...]", what: str) -> None:
+    """Refuse classes of which too little is left to train on once the test is set aside."""
+    for label in sorted({str(label) for session in sessions for label in session.labels}):
+        left = sum(int((session.labels == label).sum()) for session in kept)
+        if left < _FEWEST[what]:
+            raise ValueError(
+                f"class {label!r} has {left} spectra left to train on after a quarter was set "
+                f"aside for the test, and 'gpsts train {what}' needs {_FEWEST[what]}; give at "
+                f"least {_FEWEST[what] + 1} files of each class"
+            )
 
 
 def _metrics(classifier: "Classifier", sessions: "tuple[Session, ...]") -> dict[str, float]:

@@ -131,6 +131,7 @@ def _measure(
             bias_range=conditions.bias_range,
             n_points=conditions.points,
             acquisition=acquisition,
+            classifier="default" if acquisition == "class" else None,
             seed=seed,
             survey=survey_uid,
         ),

@@ -219,6 +219,11 @@ def read_folder(folder: str | Path) -> Labelled:
     sources: dict[str, list[str]] = {}
     left_out: list[str] = []
     parts: dict[str, list[tuple[Measured, str]]] = defaultdict(list)
+    left_out += [
+        f"{file.name}: lies in no class folder"
+        for file in sorted(root.iterdir())
+        if file.suffix.lower() in FILES
+    ]
     for place in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
         sources[place.name] = []
         for file in find_files(place):

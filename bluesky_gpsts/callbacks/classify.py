@@ -119,7 +119,7 @@ class Classify(CallbackBase):
     Raises
     ------
     ValueError
-        If `patience` or `waiting` is not positive.
+        If `classifier` is none, or `patience` or `waiting` is not positive.
     """
 
     def __init__(
@@ -132,11 +132,17 @@ class Classify(CallbackBase):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
+        if not all(hasattr(classifier, what) for what in ("name", "classes", "classify")):
+            raise ValueError(
+                f"the classifier is {classifier!r}; give one, such as "
+                "bluesky_gpsts.spectra.registry.load('default')"
+            )
         if not patience > 0:
             raise ValueError(f"patience is {patience!r} s; give more than 0")
         if isinstance(waiting, bool) or waiting < 1:
             raise ValueError(f"waiting is {waiting!r} spectra; give a whole number of 1 or more")
         self.classifier = classifier
+        self._last_error = ""
         self.model = model or classifier.name
         self.patience = float(patience)
         self._classes = len(classifier.classes)
@@ -304,10 +310,23 @@ class Classify(CallbackBase):
                 str(found.labels[0]),
                 str(found.problems[0]),
             )
-        except Exception as error:
-            logger.exception("the classifier failed at spectrum %d; the run goes on", job.seq_num)
-            worked = self._clock() - begin
+            if probabilities.size != self._classes:
+                raise ValueError(
+                    f"of {self._classes} classes it gives {probabilities.size} probabilities"
+                )
+        # A classifier that calls sys.exit must not end the thread either.
+        except (Exception, SystemExit) as error:
             text = f"raised {type(error).__name__}: {error}"
+            worked = self._clock() - begin
+            # The same error again needs no second trace.
+            trace = text != self._last_error
+            self._last_error = text
+            logger.error(
+                "the classifier failed at spectrum %d, the run goes on: %s",
+                job.seq_num,
+                text,
+                exc_info=trace,
+            )
             return self._unjudged(job.seq_num, text, waited, worked)
         worked = self._clock() - begin
         if problem:

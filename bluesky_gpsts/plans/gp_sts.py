@@ -203,7 +203,7 @@ def gp_sts(
         limits.check_bias(bias)
     check_window(window, bias_range, n_points)
     own = own_merit(merit) if merit else None
-    namer = known_classifier(classifier)
+    namer = known_classifier(classifier, acquisition)
     checks, repeats = chosen(DriftChecks, "drift", drift), known_tip_checks(tip_checks, n_points)
     integration = require_positive("integration", integration, "s")
     settle = require_positive("settle", settle, "s")

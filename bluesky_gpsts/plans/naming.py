@@ -12,13 +12,15 @@ from bluesky_gpsts.plans.tipwatch import TipWatch
 __all__ = ["known_classifier", "record_classes"]
 
 
-def known_classifier(given: Any) -> Any:
+def known_classifier(given: Any, acquisition: str = "") -> Any:
     """Return the `bluesky_gpsts.callbacks.Classify` that an argument of a plan describes.
 
     Parameters
     ----------
     given : str, object or None
         Name of a model, or a folder with one; or the callback itself.
+    acquisition : str
+        Name of the acquisition function; "class" needs a classifier.
 
     Returns
     -------
@@ -28,9 +30,14 @@ def known_classifier(given: Any) -> Any:
     Raises
     ------
     ValueError
-        If there is no such model, or it is not such a callback.
+        If there is no such model, it is not such a callback, or there has to be one.
     """
     if given is None or given == "":
+        if acquisition == "class":
+            raise ValueError(
+                'acquisition "class" goes where the class of a spectrum is uncertain, and there is '
+                'no classifier; give one, such as classifier="default"'
+            )
         return None
     if isinstance(given, str):
         from bluesky_gpsts.callbacks import Classify

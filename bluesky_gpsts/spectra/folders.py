@@ -61,8 +61,8 @@ def check_classes(sources: Mapping[str, Sequence[str]]) -> None:
         if len(files) < 2:
             what = f"only {files[0]}" if files else "no file"
             raise DataError(
-                f"class {name!r} has {what}; it takes two files at least, one to train and one to "
-                "test: add files, or take the class away"
+                f"class {name!r} has {what}; it takes two files at least, and four where a "
+                "part is set aside for a test: add files, or take the class away"
             )
 
 

@@ -93,9 +93,11 @@ class Head:
         odds = np.concatenate((np.zeros((len(white), 1)), self._odds(distance, strange)), axis=1)
         share = _softmax(odds)
         probabilities = np.concatenate((old * share[:, :1], share[:, 1:]), axis=1)
-        added = distance[:, self.trained :]
-        outside = np.log(added / self.spread[self.trained :]).min(axis=1)
-        novelty = np.minimum(expit(strange), expit(_STEEPNESS * outside))
+        # To be near the examples of a class speaks for that class, and for no other.
+        novelty, best = expit(strange), probabilities.argmax(axis=1)
+        own = np.flatnonzero(best >= self.trained)
+        outside = np.log(distance[own, best[own]] / self.spread[best[own]])
+        novelty[own] = np.minimum(novelty[own], expit(_STEEPNESS * outside))
         return probabilities / probabilities.sum(axis=1, keepdims=True), novelty
 
     def _distances(self, white: Array) -> Array:

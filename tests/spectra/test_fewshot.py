@@ -73,6 +73,16 @@ def test_examples_that_are_an_old_class_are_refused(known):
             known.with_class("mine", session.bias, examples)
 
 
+def test_a_new_class_leaves_the_novelty_of_other_kinds_alone(known):
+    (bias, examples), (_, others) = _spectra("molecule"), _spectra("crashed tip")
+    more = known.with_class("molecule", bias, examples[:5])
+    before, after = known.classify(bias, others), more.classify(bias, others)
+    strange = before.labels == NONE
+    assert strange.mean() > 0.5
+    old = np.isin(after.labels[strange], known.classes)
+    assert not old.any()
+
+
 def test_real_hbn_classes_are_told_apart_from_one_example_each(shared_data):
     classifier = load("default")
     spectra = [s for s in read_measured(shared_data / "spectra") if "line" not in s.file]
