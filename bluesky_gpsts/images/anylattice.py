@@ -28,6 +28,7 @@ _DEVIATION, _CORE = 4.5, 7.0
 _SMALLEST = 0.08
 _TOP = 0.35
 _ROUNDS = 3
+_LARGEST, _SQUARE = 2**23, 1024
 _SEARCH = (0.03, 0.01)
 """Surroundings, as shares of the image, of what may be a lattice: a reconstruction may hide it."""
 
@@ -112,10 +113,16 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
     Raises
     ------
     ValueError
-        If it is no image of 16 x 16 pixels or more with a known pixel in it.
+        If it is no image of 16 x 16 pixels or more with a known pixel in it, or has more than
+        eight million pixels.
     """
     values = np.asarray(image)
     check_image(values)
+    if values.shape[0] * values.shape[1] > _LARGEST:
+        raise ValueError(
+            f"the image has {values.shape[0]} x {values.shape[1]} pixels, too many to be laid out "
+            f"at once; cut it into parts of at most {_LARGEST} pixels in all"
+        )
     grey = values.astype(float)
     grey = grey[:, :, :3].mean(axis=2) if grey.ndim == 3 else grey
     known = np.isfinite(grey)
@@ -124,10 +131,11 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
     flat = np.where(known, flat, 0.0)
     terraces, steps, heights = levels_of(flat, known)
     largest = known & (terraces == 1) & ~steps
+    middle = _window(largest)
     cell: Cell | None = None
     for share in _SEARCH:
         relief = _relief(flat - heights, known, terraces, share * min(flat.shape))
-        found = find_cell(relief, largest)
+        found = find_cell(relief[middle], largest[middle])
         cell = found if cell is None or (found and found.symmetry != "rows") else cell
         if cell is not None and cell.symmetry != "rows":
             break
@@ -167,6 +175,19 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
         expected * unit,
         residual,
     )
+
+
+def _window(largest: Bools) -> tuple[slice, ...]:
+    """Rows and columns about the middle of the largest terrace: enough to tell a cell."""
+    if not largest.any():
+        return slice(None), slice(None)
+    parts = []
+    for axis, size in enumerate(largest.shape):
+        count = largest.sum(axis=1 - axis)
+        centre = float(count @ np.arange(size)) / float(count.sum())
+        first = int(np.clip(centre - _SQUARE / 2, 0, max(0, size - _SQUARE)))
+        parts.append(slice(first, min(size, first + _SQUARE)))
+    return tuple(parts)
 
 
 def _relief(flat: Array, known: Bools, terraces: NDArray[np.int32], sigma: float) -> Array:
