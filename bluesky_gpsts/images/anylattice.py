@@ -202,8 +202,10 @@ def _relief(flat: Array, known: Bools, terraces: NDArray[np.int32], sigma: float
         middle = float(np.median(flat[own]))
         usual = 1.4826 * float(np.median(np.abs(flat[own] - middle))) + 1e-9
         limited = np.clip(flat - middle, -2.5 * usual, 2.5 * usual)
-        weight = gaussian_filter(own.astype(float), sigma)
-        mean = gaussian_filter(np.where(own, limited, 0.0), sigma) / np.maximum(weight, 1e-6)
+        weight = gaussian_filter(own.astype(float), sigma, truncate=3.0)
+        mean = gaussian_filter(np.where(own, limited, 0.0), sigma, truncate=3.0) / np.maximum(
+            weight, 1e-6
+        )
         result[own] = (flat - middle - mean)[own]
     return result
 
@@ -227,9 +229,11 @@ def _phases(relief: Array, cell: Cell, weight: Bools, period: float) -> Array:
     shifts, amounts = [], []
     for order in orders:
         wave = np.exp(-2j * np.pi * np.tensordot(order, ideal, 1))
-        part = gaussian_filter((soft * wave).real, sigma) + 1j * gaussian_filter(
-            (soft * wave).imag, sigma
+        real, imaginary = (
+            gaussian_filter(half, sigma, truncate=2.5)
+            for half in ((soft * wave).real, (soft * wave).imag)
         )
+        part = real + 1j * imaginary
         centre = np.sum(part)
         centre = centre / abs(centre) if abs(centre) > 0.0 else 1.0
         # Against the mean: with many waves, each has its own phase within the cell.
