@@ -62,12 +62,12 @@ def surface_figure(image: ArrayLike, reading: SurfaceReading, title: str = "") -
         return figure
     _terraces(read, reading)
     kind = f"{len(reading.atoms)} atoms, {len(reading.defects)} defects"
-    read.set_title(f"Terraces and defects: {kind}")
+    read.set_title(kind)
     _atoms(close, reading)
     centre, half = _where(reading, flat.shape), 0.5 * _CLOSE / np.array(reading.pixel)
     close.set_xlim(centre[0] - half[0], centre[0] + half[0])
     close.set_ylim(centre[1] + half[1], centre[1] - half[1])
-    close.set_title(f"{1e9 * _CLOSE:.0f} nm of it: atoms, vacant sites, defects")
+    close.set_title(f"{1e9 * _CLOSE:.0f} nm: atoms, vacant sites")
     for axes, size in ((whole, flat.shape[1] * reading.pixel[0]), (close, _CLOSE)):
         _bar(axes, size, reading.pixel[0])
     return figure

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bluesky_gpsts.images.cellpicture import cell_phases, cell_picture, lay_out
 from bluesky_gpsts.images.heightsteps import levels_of
 from bluesky_gpsts.images.periods import Cell, find_cell
 from bluesky_gpsts.images.prepare import check_image
@@ -21,13 +22,13 @@ __all__ = ["Blemish", "LatticeReading", "read_lattice"]
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_BINS = 40
-_AROUND, _PHASE = 1.5, 2.5
+_AROUND = 1.5
 _SMOOTH, _SLOW = 0.2, 2.5
 _DEVIATION, _CORE = 4.5, 7.0
 _SMALLEST = 0.08
 _TOP = 0.35
 _ROUNDS = 3
+_LARGEST, _SQUARE = 2**23, 1024
 _SEARCH = (0.03, 0.01)
 """Surroundings, as shares of the image, of what may be a lattice: a reconstruction may hide it."""
 
@@ -112,10 +113,16 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
     Raises
     ------
     ValueError
-        If it is no image of 16 x 16 pixels or more with a known pixel in it.
+        If it is no image of 16 x 16 pixels or more with a known pixel in it, or has more than
+        eight million pixels.
     """
     values = np.asarray(image)
     check_image(values)
+    if values.shape[0] * values.shape[1] > _LARGEST:
+        raise ValueError(
+            f"the image has {values.shape[0]} x {values.shape[1]} pixels, too many to be laid out "
+            f"at once; cut it into parts of at most {_LARGEST} pixels in all"
+        )
     grey = values.astype(float)
     grey = grey[:, :, :3].mean(axis=2) if grey.ndim == 3 else grey
     known = np.isfinite(grey)
@@ -124,10 +131,11 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
     flat = np.where(known, flat, 0.0)
     terraces, steps, heights = levels_of(flat, known)
     largest = known & (terraces == 1) & ~steps
+    middle = _window(largest)
     cell: Cell | None = None
     for share in _SEARCH:
         relief = _relief(flat - heights, known, terraces, share * min(flat.shape))
-        found = find_cell(relief, largest)
+        found = find_cell(relief[middle], largest[middle])
         cell = found if cell is None or (found and found.symmetry != "rows") else cell
         if cell is not None and cell.symmetry != "rows":
             break
@@ -144,9 +152,9 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
     clean = known & ~steps
     expected, phases, weight = nothing, np.zeros((2, *flat.shape)), clean
     for _ in range(_ROUNDS):
-        phases = _phases(relief, cell, weight, period)
-        picture = _picture(relief, phases, weight, cell)
-        expected = _laid_out(picture, phases)
+        phases = cell_phases(relief, cell, weight, period)
+        picture = cell_picture(relief, phases, weight, cell)
+        expected = lay_out(picture, phases)
         if not rows:
             motif = _motif(picture)
             spacing = single / float(np.sqrt(max(1, len(motif))))
@@ -169,6 +177,19 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
     )
 
 
+def _window(largest: Bools) -> tuple[slice, ...]:
+    """Rows and columns about the middle of the largest terrace: enough to tell a cell."""
+    if not largest.any():
+        return slice(None), slice(None)
+    parts = []
+    for axis, size in enumerate(largest.shape):
+        count = largest.sum(axis=1 - axis)
+        centre = float(count @ np.arange(size)) / float(count.sum())
+        first = int(np.clip(centre - _SQUARE / 2, 0, max(0, size - _SQUARE)))
+        parts.append(slice(first, min(size, first + _SQUARE)))
+    return tuple(parts)
+
+
 def _relief(flat: Array, known: Bools, terraces: NDArray[np.int32], sigma: float) -> Array:
     """Heights above the mean of the surroundings on the same terrace, outliers counting little."""
     from scipy.ndimage import gaussian_filter
@@ -181,91 +202,12 @@ def _relief(flat: Array, known: Bools, terraces: NDArray[np.int32], sigma: float
         middle = float(np.median(flat[own]))
         usual = 1.4826 * float(np.median(np.abs(flat[own] - middle))) + 1e-9
         limited = np.clip(flat - middle, -2.5 * usual, 2.5 * usual)
-        weight = gaussian_filter(own.astype(float), sigma)
-        mean = gaussian_filter(np.where(own, limited, 0.0), sigma) / np.maximum(weight, 1e-6)
+        weight = gaussian_filter(own.astype(float), sigma, truncate=3.0)
+        mean = gaussian_filter(np.where(own, limited, 0.0), sigma, truncate=3.0) / np.maximum(
+            weight, 1e-6
+        )
         result[own] = (flat - middle - mean)[own]
     return result
-
-
-def _phases(relief: Array, cell: Cell, weight: Bools, period: float) -> Array:
-    """Place of every pixel in the unit cell (2, ny, nx), in periods, with the bends of the image.
-
-    Every strong wave is demodulated; of what it is off, the two displacements that explain all of
-    them best are taken.
-    """
-    from scipy.ndimage import gaussian_filter
-
-    ny, nx = relief.shape
-    y, x = np.mgrid[:ny, :nx].astype(float)
-    usual = 1.4826 * float(np.median(np.abs(relief[weight]))) or 1.0
-    soft = np.where(weight, relief / usual, 0.0)
-    soft = soft / (1.0 + np.abs(soft) / 2.5)
-    ideal = np.tensordot(cell.waves, np.stack([x, y]), 1)
-    orders = _strong(cell)
-    sigma = max(_PHASE * period, 0.06 * min(ny, nx))
-    shifts, amounts = [], []
-    for order in orders:
-        wave = np.exp(-2j * np.pi * np.tensordot(order, ideal, 1))
-        part = gaussian_filter((soft * wave).real, sigma) + 1j * gaussian_filter(
-            (soft * wave).imag, sigma
-        )
-        centre = np.sum(part)
-        centre = centre / abs(centre) if abs(centre) > 0.0 else 1.0
-        # Against the mean: with many waves, each has its own phase within the cell.
-        shifts.append(np.angle(part / centre))
-        amounts.append(np.abs(part))
-    if cell.symmetry == "rows":
-        bend = np.stack([np.zeros((ny, nx)), shifts[0] / (2.0 * np.pi)])
-        return np.asarray(ideal + bend)
-    design = orders.astype(float)
-    amount = np.stack(amounts)
-    normal = np.einsum("kyx,ki,kj->yxij", amount, design, design)
-    right = np.einsum("kyx,ki,kyx->yxi", amount, design, np.stack(shifts) / (2.0 * np.pi))
-    normal += 1e-9 * (np.trace(normal, axis1=2, axis2=3)[..., None, None] + 1e-30) * np.eye(2)
-    bend = np.linalg.solve(normal, right[..., None])[..., 0]
-    return np.asarray(ideal + np.moveaxis(bend, -1, 0))
-
-
-def _strong(cell: Cell) -> NDArray[np.int64]:
-    """The strongest waves (K, 2) that span both directions."""
-    if cell.symmetry == "rows":
-        return np.array([[0, 1]])
-    chosen = cell.orders[:3]
-    for more in range(4, len(cell.orders) + 1):
-        if np.linalg.matrix_rank(chosen) == 2:
-            break
-        chosen = cell.orders[:more]
-    return chosen if np.linalg.matrix_rank(chosen) == 2 else np.array([[1, 0], [0, 1]])
-
-
-def _picture(relief: Array, phases: Array, weight: Bools, cell: Cell) -> Array:
-    """Mean picture (bins, bins) of the unit cell, second index along the first vector."""
-    from scipy.ndimage import gaussian_filter
-
-    # No more bins than the pixels of the image tell apart.
-    longest = float(np.hypot(*cell.vectors.T).max())
-    bins = int(np.clip(round(2.0 * longest), 8, 4 * _BINS))
-    place = (np.floor((phases % 1.0) * bins).astype(np.int64)) % bins
-    if cell.symmetry == "rows":
-        place[0] = 0
-    flat = (place[1] * bins + place[0])[weight]
-    usual = 1.4826 * float(np.median(np.abs(relief[weight]))) or 1.0
-    limited = np.clip(relief[weight], -4.0 * usual, 4.0 * usual)
-    total = np.bincount(flat, limited, bins * bins).reshape(bins, bins)
-    count = np.bincount(flat, minlength=bins * bins).reshape(bins, bins).astype(float)
-    if cell.symmetry == "rows":
-        total, count = (np.repeat(part[:, :1], bins, axis=1) for part in (total, count))
-    smooth = [gaussian_filter(part, 0.6, mode="wrap") for part in (total, count)]
-    return np.asarray(smooth[0] / np.maximum(smooth[1], 1e-6))
-
-
-def _laid_out(picture: Array, phases: Array) -> Array:
-    """Lay the picture of the cell out over the image."""
-    from scipy.ndimage import map_coordinates
-
-    bins = picture.shape[0]
-    at = (phases[::-1] % 1.0) * bins - 0.5
-    return np.asarray(map_coordinates(picture, at, order=1, mode="grid-wrap"))
 
 
 def _residual(rest: Array, clean: Bools, weight: Bools, spacing: float) -> Array:

@@ -1,5 +1,8 @@
 """From the grid of the network back to the image: positions, maps, terraces, defects."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +14,7 @@ from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace
 from bluesky_gpsts.images.surfacemodel import Maps
 from bluesky_gpsts.images.terracemap import TerraceMap
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "placed"]
 
 Labels = NDArray[np.int32]
 
@@ -75,6 +78,46 @@ def assemble(
         probability,
         defect_labels,
         defects,
+    )
+
+
+def placed(
+    reading: SurfaceReading, box: tuple[slice, slice], shape: tuple[int, int]
+) -> SurfaceReading:
+    """Put the reading of a part into the frame of the whole image.
+
+    Parameters
+    ----------
+    reading : SurfaceReading
+        Of the part.
+    box : (slice, slice)
+        Rows and columns of the part.
+    shape : (int, int)
+        Rows and columns of the image.
+
+    Returns
+    -------
+    SurfaceReading
+        With zeros in the maps outside of the part.
+    """
+    corner = np.array([box[1].start, box[0].start], float)
+
+    def whole(values: NDArray[Any]) -> NDArray[Any]:
+        result = np.zeros(shape, values.dtype)
+        result[box] = values
+        return result
+
+    return replace(
+        reading,
+        sites=reading.sites + corner,
+        terraces=whole(reading.terraces),
+        terrace_list=tuple(replace(t, origin=t.origin + corner) for t in reading.terrace_list),
+        steps=whole(reading.steps),
+        defect_probability=whole(reading.defect_probability),
+        defect_labels=whole(reading.defect_labels),
+        defects=tuple(
+            replace(d, x=d.x + float(corner[0]), y=d.y + float(corner[1])) for d in reading.defects
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bluesky_gpsts.images.assemble import assemble
+from bluesky_gpsts.images.assemble import assemble, placed
 from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.pixelsize import pixel_candidates
 from bluesky_gpsts.images.prepare import check_image, prepare
@@ -152,7 +152,8 @@ def _read(
 ) -> SurfaceReading:
     ny, nx = values.shape
     known = np.isfinite(values)
-    extent = (ny * pixel[1], nx * pixel[0])
+    rows, columns = _known_box(known)
+    extent = ((rows.stop - rows.start) * pixel[1], (columns.stop - columns.start) * pixel[0])
     problem = ""
     if max(pixel) > _COARSEST:
         problem = (
@@ -168,11 +169,20 @@ def _read(
         problem = "the image is constant"
     if problem:
         return refused(values.shape, pixel, problem)
+    box = rows, columns
+    values, known = values[box], known[box]
     prepared = prepare(values, pixel)
     maps = model.maps(prepared)
     terraces = map_terraces(maps.step, maps.direction)
     decoded = decode(maps, terraces)
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
     if refuse and not verdict.readable:
-        return replace(refused(values.shape, pixel, ""), verdict=verdict)
-    return assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known)
+        return replace(refused((ny, nx), pixel, ""), verdict=verdict)
+    reading = assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known)
+    return reading if values.shape == (ny, nx) else placed(reading, box, (ny, nx))
+
+
+def _known_box(known: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns from the first to the last that have a known pixel."""
+    rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -22,7 +22,7 @@ _BLOCK = 8.0
 _REACH = 1.5
 _WIDE = 5.0
 _NEAR, _PER_TERM = 0.35, 30
-_AROUND, _SHRINK = 2.5, 0.2
+_AROUND, _SHRINK = 3.0, 0.5
 _OFF = 0.22
 _FEWEST = 12
 
@@ -235,7 +235,7 @@ def _polynomial(place: Array, terms: int) -> Array:
     """Legendre polynomials (N, terms) of places (N, 2) from 0 to 1."""
     from numpy.polynomial.legendre import legvander
 
-    across, down = (legvander(2.0 * place[:, k] - 1.0, 7) for k in (0, 1))
+    across, down = (legvander(2.0 * place[:, k] - 1.0, n) for k, n in ((0, 3), (1, 7)))
     return np.column_stack([across[:, a] * down[:, b] for a, b in _POWERS[:terms]])
 
 
@@ -267,12 +267,12 @@ def _vectors(
 
     cos, sin = np.cos(direction), np.sin(direction)
     vectors = np.array([[along * cos, along * sin], [-across * sin, across * cos]])
-    pairs = cKDTree(points).query_pairs(1.3 * across, output_type="ndarray")
+    pairs = cKDTree(points).query_pairs(1.08 * across, output_type="ndarray")
     if len(pairs) < _FEWEST:
         return None
     apart = points[pairs[:, 1]] - points[pairs[:, 0]]
     strength = weights[pairs[:, 0]] * weights[pairs[:, 1]]
-    for _ in range(4):
+    for _ in range(3):
         index = apart @ np.linalg.inv(vectors)
         whole = np.round(index)
         good = (_largest(index - whole) < _OFF) & (_largest(whole) > 0.0)

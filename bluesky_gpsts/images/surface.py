@@ -98,7 +98,7 @@ class SurfaceReading:
     on_lattice : (N,) array of bool
         Whether the position is that of a lattice, not of a single peak.
     terraces : (ny, nx) array of int
-        Number of the terrace of each pixel, from 1 on.
+        Number of the terrace of each pixel, from 1 on; 0 beyond an unfinished scan.
     terrace_list : tuple of Terrace
         The terraces in this order.
     steps : (ny, nx) array of bool

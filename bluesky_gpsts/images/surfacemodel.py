@@ -168,11 +168,13 @@ class SurfaceModel:
         from torch.nn.functional import max_pool2d
 
         x = torch.from_numpy(np.ascontiguousarray(channels))[None]
-        if self._turned:
-            x = torch.cat((x, x.flip(2, 3)))
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            views = [view for net in self._members for view in _views(*net(x))]
+            views = [_view(*net(x)) for net in self._members]
+            if self._turned:
+                # One after the other: two at a time leave the cache and take longer.
+                turned = x.flip(2, 3)
+                views += [_view(*net(turned), True) for net in self._members]
 
             def mean(name: str) -> "torch.Tensor":
                 values = [view[name] for view in views]
@@ -232,22 +234,23 @@ class SurfaceModel:
         return cls(members, gate, turned)
 
 
-def _views(heads: "torch.Tensor", verdict: "torch.Tensor") -> "Iterator[dict[str, torch.Tensor]]":
-    """Outputs of a network by name, (C, H, W) each, of an image and of the same turned round."""
+def _view(
+    heads: "torch.Tensor", verdict: "torch.Tensor", turned: bool = False, /
+) -> "dict[str, torch.Tensor]":
+    """Outputs of a network by name, (C, H, W) each; turned back if the image was turned round."""
     import torch
 
-    for number in range(heads.shape[0]):
-        split = torch.split(heads[number], list(OUTPUTS.values()))
-        view = dict(zip(OUTPUTS, split, strict=True))
-        for name in ("atom", "offset", "defect"):
-            view[name] = torch.pixel_shuffle(view[name], 2)
-        if number == 1:
-            view = {name: value.flip(1, 2) for name, value in view.items()}
-            view["offset"] = -view["offset"]
-        for name in ("atom", "defect", "step"):
-            view[name] = view[name].sigmoid()
-        view["quality"] = verdict[number].softmax(0).mean((1, 2))
-        yield view
+    split = torch.split(heads[0], list(OUTPUTS.values()))
+    view = dict(zip(OUTPUTS, split, strict=True))
+    for name in ("atom", "offset", "defect"):
+        view[name] = torch.pixel_shuffle(view[name], 2)
+    if turned:
+        view = {name: value.flip(1, 2) for name, value in view.items()}
+        view["offset"] = -view["offset"]
+    for name in ("atom", "defect", "step"):
+        view[name] = view[name].sigmoid()
+    view["quality"] = verdict[0].softmax(0).mean((1, 2))
+    return view
 
 
 def _tiles(

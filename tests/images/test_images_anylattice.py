@@ -170,3 +170,31 @@ def test_bad_input(shared_data: Path) -> None:
     read = read_lattice(part)
     assert read.cell is not None and read.cell.symmetry == "square"
     assert (read.atoms[:, 1] < 100).all() and read.terraces[100:].max() == 0
+
+
+def test_a_large_image_is_read_and_a_huge_one_refused() -> None:
+    image, places, missing = lattice((8.0, 1.0), (-1.0, 8.0), size=400)
+    read = read_lattice(np.pad(image, ((0, 0), (0, 1000)), constant_values=np.nan))
+    assert read.terraces[:, 400:].max() == 0
+    there = places[~missing]
+    assert read.cell is not None and hits(read.atoms, there, 1.0) > 0.9 * len(there)
+    with pytest.raises(ValueError, match="cut it into parts"):
+        read_lattice(np.zeros((3000, 3000), np.float32))
+
+
+def test_the_command_reads_any_lattice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    from bluesky_gpsts.cli import main
+
+    image, _, _ = lattice((8.0, 1.0), (-1.0, 8.0))
+    file, out, figure = tmp_path / "a.npy", tmp_path / "a.json", tmp_path / "a.png"
+    np.save(file, image)
+    options = ["--lattice", "any", "--json", str(out), "--figure", str(figure)]
+    assert main(["images", str(file), *options]) == 0
+    assert "square lattice, 8.0" in capsys.readouterr().out
+    assert json.loads(out.read_text())["symmetry"] == "square"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    np.save(file, np.random.default_rng(0).normal(size=(64, 64)))
+    assert main(["images", str(file), "--lattice", "any"]) == 1
+    assert "no lattice" in capsys.readouterr().out

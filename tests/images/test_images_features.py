@@ -84,7 +84,7 @@ def test_rows_of_tables_are_taken_and_joined(fine, coarse) -> None:
 
 
 def test_grey_values_and_unscanned_lines_make_no_difference_elsewhere() -> None:
-    rng = np.random.default_rng([910, 3])
+    rng = np.random.default_rng([910, 7])
     drawn = draw_image(rng, pixels=192, pixel=0.09e-9, snr=8.0, steps=0, defects=DENSITIES)
     whole = np.asarray(drawn.image, float)
     part = whole.copy()

@@ -155,7 +155,13 @@ def test_unfinished_scans_are_read_as_far_as_they_go(plain) -> None:
     assert reading.verdict.readable and reading.sites[:, 1].max() < 120.5
     done = plain.sites[plain.occupied & (plain.sites[:, 1] < 119)]
     assert score_atoms(reading.atoms, np.asarray(done), plain.pixel).f1 > 0.93
-    assert not reading.defect_labels[120:].any()
+    assert not reading.defect_labels[120:].any() and not reading.terraces[120:].any()
+    other = plain.image.astype(float)
+    other[:70] = np.nan
+    upward = read_surface(other, plain.pixel)
+    true = plain.sites[plain.occupied & (plain.sites[:, 1] > 70.5)]
+    assert score_atoms(upward.atoms, np.asarray(true), plain.pixel).f1 > 0.93
+    assert all(d.y > 69 and upward.defect_labels[round(d.y), round(d.x)] for d in upward.defects)
 
 
 def test_grey_values_and_colours_are_read_as_well(plain, read) -> None:
@@ -242,3 +248,11 @@ def test_the_gate_separates_what_is_separable() -> None:
     assert all(0.0 <= v.probability <= 1.0 for v in verdicts)
     with pytest.raises(ValueError, match="give both sorts"):
         fit_gate(values, np.ones(200, bool))
+
+
+def test_a_refused_image_is_read_by_whoever_wants_to(plain) -> None:
+    drawn = images(1, 8, ruined="saturated", pixels=160)[0]
+    assert not len(read_surface(drawn.image, drawn.pixel).sites)
+    anyway = read_surface(drawn.image, drawn.pixel, refuse=False)
+    assert not anyway.verdict.readable and anyway.verdict.reason
+    assert anyway.terraces.min() >= 1

@@ -59,7 +59,8 @@ def test_offered_sites_have_no_forbidden_defect_and_no_step(stepped) -> None:
     for site in sites:
         frame = frame_of(reading, site.terrace).vectors
         grid = np.stack(np.meshgrid(np.linspace(-1.5, 1.5, 13), np.linspace(-0.5, 0.5, 7)), -1)
-        columns, rows = np.round((site.x, site.y) + grid.reshape(-1, 2) @ frame).astype(int).T
+        places = np.round((site.x, site.y) + grid.reshape(-1, 2) @ frame).astype(int)
+        columns, rows = np.clip(places, 0, np.array(drawn.image.shape)[::-1] - 1).T
         step = len(np.unique(drawn.terrace[rows, columns])) > 1
         wrong += step or bool(forbidden[rows, columns].any())
         assert site.step_distance >= THREE_DIMERS.step_margin
