@@ -143,19 +143,23 @@ def test_an_image_without_a_pixel_is_a_problem_and_no_crash(finder: FindDefects,
 
 
 def test_the_run_is_not_held_up_and_a_full_queue_is_told(filed: Filed, drawn: Any) -> None:
-    gate = threading.Event()
+    gate, busy = threading.Event(), threading.Event()
 
     class Slow:
         classes = ("thing",)
 
         def name_defects(self, table: Any) -> Any:
+            busy.set()
             gate.wait(60)
             return np.array(["thing"] * len(table)), np.ones(len(table))
 
     finder = FindDefects(filed, namer=Slow(), waiting=1)
     try:
         frame = frame_for(drawn)
-        uids = [show(finder, drawn.image, frame, "forward") for _ in range(4)]
+        uids = [show(finder, drawn.image, frame, "forward")]
+        # The worker has the first image, and the second waits: there is no room for more.
+        assert busy.wait(60)
+        uids += [show(finder, drawn.image, frame, "forward") for _ in range(3)]
         assert not finder.finish(0.0)
         gate.set()
         assert finder.finish(60)
