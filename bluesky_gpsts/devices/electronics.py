@@ -9,7 +9,8 @@ from ophyd import Component as Cpt
 from ophyd import Device
 from ophyd.status import Status
 
-from bluesky_gpsts.devices.background import Operation, poll_until
+from bluesky_gpsts.devices.background import Operation, in_background, poll_until
+from bluesky_gpsts.devices.gate import WriteRefused
 from bluesky_gpsts.devices.limits import LimitError, require_numbers
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import (
@@ -142,6 +143,31 @@ class Setpoint(SettingSignal):
                 time.sleep(_REST)
 
 
+class Withdrawal(Device):
+    """Withdraws the tip when it is triggered: for plans, which a dry run only rehearses."""
+
+    def trigger(self) -> Status:
+        """Withdraw the tip, which the watchdog then need not take for somebody else's doing.
+
+        Raises
+        ------
+        WriteRefused
+            In a session that only reads.
+        """
+        gate = link_of(self).gate
+        if gate.mode == "read_only":
+            raise WriteRefused(
+                "a plan does not withdraw the tip in a session that only reads; "
+                f"{self.root.name}.emergency_stop() does"
+            )
+        if gate.mode == "dry_run":
+            status = Status(obj=self)
+            status.set_finished()
+            return status
+        gate.withdrawing = True
+        return in_background(self, self.parent.withdraw)
+
+
 class ZController(Device):
     """Feedback loop and height of the tip."""
 
@@ -160,6 +186,7 @@ class ZController(Device):
     )
     time_constant = Cpt(SettingSignal, group="gain", index=1, units="s", precision=6, kind="config")
     status = Cpt(ReadOnly, command="ZCtrl.StatusGet", kind="omitted")
+    withdrawal = Cpt(Withdrawal, kind="omitted")
 
     def switch_feedback(self, on: bool) -> None:
         """Switch the feedback and wait until reading confirms it.

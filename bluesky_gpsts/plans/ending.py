@@ -1,7 +1,6 @@
 """What becomes of the tip when the work is done and nobody is there."""
 
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
 
 import bluesky.plan_stubs as bps
@@ -9,7 +8,6 @@ import bluesky.preprocessors as bpp
 from bluesky.utils import Msg, ensure_generator
 
 from bluesky_gpsts.devices import NanonisSTM
-from bluesky_gpsts.plans.stubs import off_loop
 
 __all__ = ["AtEnd", "ending", "home", "withdraw"]
 
@@ -24,14 +22,7 @@ def withdraw(stm: NanonisSTM) -> Generator[Msg, Any, None]:
     stm : NanonisSTM
         The microscope.
     """
-
-    def up() -> None:
-        # The watchdog need not take it for somebody else's doing.
-        stm.gate.withdrawing = True
-        stm.z_controller.withdraw()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="withdraw") as executor:
-        yield from off_loop(executor, up)
+    yield from bps.trigger(stm.z_controller.withdrawal, wait=True)
 
 
 def home(stm: NanonisSTM) -> Generator[Msg, Any, None]:

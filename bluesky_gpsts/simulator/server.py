@@ -1,7 +1,7 @@
 """The four TCP ports of the simulated controller."""
 
 import logging
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Sequence
@@ -160,9 +160,11 @@ class Server:
     def _alive(connection: socket.socket) -> bool:
         """Whether the client at the other end is still there."""
         try:
-            readable, _, _ = select.select([connection], [], [], 0)
-            return not readable or connection.recv(1, socket.MSG_PEEK) != b""
-        except (OSError, ValueError):
+            # Not select.select: it takes no descriptor above 1023.
+            with selectors.DefaultSelector() as selector:
+                selector.register(connection, selectors.EVENT_READ)
+                return not selector.select(0) or connection.recv(1, socket.MSG_PEEK) != b""
+        except (OSError, ValueError):  # closed by now
             return False
 
     def _serve(self, connection: socket.socket) -> None:

@@ -25,7 +25,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         assert session.surface is not None and "find_targets" in session.description
         found = session.surface.wait("", 60)
         assert found.problem == ""
-        session.catalog.wait_delivered(found.run)
+        for run in (found.survey, found.run):
+            session.catalog.wait_delivered(run)
         session.RE(find_targets(session.stm, session.surface, count=3))
         yield session
 

@@ -1,11 +1,13 @@
 """What the simulated controller answers, as a client that goes by the document sees it."""
 
 import math
+import os
+import resource
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -393,6 +395,17 @@ def test_a_port_serves_one_client(start: Start, connect: Connect) -> None:
     first.close()
     # The port is free again for a new client.
     assert connect(simulator).call("Bias.Get")[0] == pytest.approx(1.2)
+
+
+def test_a_port_serves_one_client_among_a_thousand_open_files(
+    start: Start, connect: Connect
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2048), hard), hard))
+    with ExitStack() as files:
+        for _ in range(1030):
+            files.enter_context(open(os.devnull, "rb"))
+        test_a_port_serves_one_client(start, connect)
 
 
 def test_a_port_in_use_is_told(start: Start, ws2: Sample) -> None:
