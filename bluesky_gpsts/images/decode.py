@@ -20,7 +20,7 @@ __all__ = ["Decoded", "decode"]
 
 Array = NDArray[np.float64]
 
-_PEAK, _SITE, _LONELY = 0.3, 0.32, 0.5
+_PEAK, _LONELY = 0.3, 0.5
 _COHERENT = 0.35
 _APART = 0.6
 
@@ -51,11 +51,6 @@ class Decoded:
     terrace: NDArray[np.int32]
     placed: NDArray[np.bool_]
     lattices: tuple[RowLattice | None, ...]
-
-    @property
-    def occupied(self) -> NDArray[np.bool_]:
-        """Sites where an atom is there to be seen."""
-        return np.asarray(np.where(self.placed, self.score > _SITE, self.score > _LONELY))
 
 
 def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
@@ -118,6 +113,7 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
         # A peak beside a site that is judged vacant is that site's, or nobody's.
         apart, which = cKDTree(placed).query(peaks, distance_upper_bound=1.5 * reach)
         lonely = ~np.isfinite(apart)
+    lonely &= strengths > _LONELY
     return Decoded(
         np.concatenate([placed, peaks[lonely]]),
         np.concatenate([score, strengths[lonely]]),

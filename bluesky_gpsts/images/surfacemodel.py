@@ -170,11 +170,11 @@ class SurfaceModel:
         x = torch.from_numpy(np.ascontiguousarray(channels))[None]
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            views = [_view(*net(x)) for net in self._members]
+            views = [_view(net(x)) for net in self._members]
             if self._turned:
                 # One after the other: two at a time leave the cache and take longer.
                 turned = x.flip(2, 3)
-                views += [_view(*net(turned), True) for net in self._members]
+                views += [_view(net(turned), True) for net in self._members]
 
             def mean(name: str) -> "torch.Tensor":
                 values = [view[name] for view in views]
@@ -235,11 +235,12 @@ class SurfaceModel:
 
 
 def _view(
-    heads: "torch.Tensor", verdict: "torch.Tensor", turned: bool = False, /
+    outputs: "tuple[torch.Tensor, torch.Tensor]", turned: bool = False
 ) -> "dict[str, torch.Tensor]":
     """Outputs of a network by name, (C, H, W) each; turned back if the image was turned round."""
     import torch
 
+    heads, verdict = outputs
     split = torch.split(heads[0], list(OUTPUTS.values()))
     view = dict(zip(OUTPUTS, split, strict=True))
     for name in ("atom", "offset", "defect"):
