@@ -36,7 +36,8 @@ class Decoded:
     score : (N,) array
         The atom map there, from 0 to 1: about how sure it is that the site is occupied.
     doubt : (N,) array
-        Standard deviation of the members of the ensemble at the nearest peak; 0 without one.
+        Standard deviation of the members of the ensemble at the nearest peak; 0 without one,
+        or of a single member.
     terrace : (N,) array of int
         Number of the terrace.
     placed : (N,) array of bool
