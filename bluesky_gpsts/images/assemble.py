@@ -30,6 +30,7 @@ def assemble(
     decoded: Decoded,
     verdict: Verdict,
     known: NDArray[np.bool_],
+    sure: NDArray[np.float64],
 ) -> SurfaceReading:
     """Bring everything from the grid of the network to the image.
 
@@ -43,6 +44,8 @@ def assemble(
         What was made of it, step by step.
     known : (ny, nx) array of bool
         Where something was measured.
+    sure : (N,) array
+        Probability of an atom at each site of `decoded`.
 
     Returns
     -------
@@ -67,8 +70,8 @@ def assemble(
         verdict,
         pixel,
         sites[inside],
-        decoded.occupied[inside],
-        decoded.score[inside],
+        sure[inside] > 0.5,
+        sure[inside],
         decoded.doubt[inside],
         decoded.terrace[inside],
         decoded.placed[inside],

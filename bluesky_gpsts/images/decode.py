@@ -20,7 +20,7 @@ __all__ = ["Decoded", "decode"]
 
 Array = NDArray[np.float64]
 
-_PEAK, _SITE, _LONELY = 0.3, 0.32, 0.5
+_PEAK, _LONELY = 0.3, 0.5
 _COHERENT = 0.35
 _APART = 0.6
 
@@ -36,7 +36,8 @@ class Decoded:
     score : (N,) array
         The atom map there, from 0 to 1: about how sure it is that the site is occupied.
     doubt : (N,) array
-        Standard deviation of the members of the ensemble at the nearest peak; 0 without one.
+        Standard deviation of the members of the ensemble at the nearest peak; 0 without one,
+        or of a single member.
     terrace : (N,) array of int
         Number of the terrace.
     placed : (N,) array of bool
@@ -51,11 +52,6 @@ class Decoded:
     terrace: NDArray[np.int32]
     placed: NDArray[np.bool_]
     lattices: tuple[RowLattice | None, ...]
-
-    @property
-    def occupied(self) -> NDArray[np.bool_]:
-        """Sites where an atom is there to be seen."""
-        return np.asarray(np.where(self.placed, self.score > _SITE, self.score > _LONELY))
 
 
 def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
@@ -118,6 +114,7 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
         # A peak beside a site that is judged vacant is that site's, or nobody's.
         apart, which = cKDTree(placed).query(peaks, distance_upper_bound=1.5 * reach)
         lonely = ~np.isfinite(apart)
+    lonely &= strengths > _LONELY
     return Decoded(
         np.concatenate([placed, peaks[lonely]]),
         np.concatenate([score, strengths[lonely]]),

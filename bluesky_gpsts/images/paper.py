@@ -18,7 +18,7 @@ from bluesky_gpsts.images.weights import filled
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["PaperAtoms", "PaperDefects", "PaperTerraces", "Piece", "inputs"]
+__all__ = ["PaperAtoms", "PaperDefects", "PaperTerraces", "Piece", "centres", "inputs"]
 
 Array = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -173,7 +173,7 @@ class PaperAtoms(_PaperModel):
 
     def find(self, image: ArrayLike) -> Array:
         """Positions (N, 2), x and y in pixels, of atoms: centres of mass of the blobs."""
-        return _centres(self.probability(image), 1)[1]
+        return centres(self.probability(image), 1)[1]
 
 
 class PaperDefects(_PaperModel):
@@ -189,11 +189,25 @@ class PaperDefects(_PaperModel):
 
     def find(self, image: ArrayLike) -> tuple[Labels, Array]:
         """Numbers (ny, nx) of defects, 0 elsewhere, and their positions (N, 2), x and y."""
-        return _centres(self.probability(image), 5)
+        return centres(self.probability(image), 5)
 
 
-def _centres(probability: Float32, smallest: int) -> tuple[Labels, Array]:
-    """Blobs above the threshold, and their centres of mass."""
+def centres(probability: Float32, smallest: int) -> tuple[Labels, Array]:
+    """Label the blobs of a map above the threshold, and give their centres of mass.
+
+    Parameters
+    ----------
+    probability : (ny, nx) array
+        The map.
+    smallest : int
+        Blobs of fewer pixels are left out.
+
+    Returns
+    -------
+    labels : (ny, nx) array of int
+    positions : (N, 2) array
+        x and y in pixels.
+    """
     from scipy.ndimage import center_of_mass, label
 
     labels, count = label(probability > THRESHOLD)
@@ -202,8 +216,8 @@ def _centres(probability: Float32, smallest: int) -> tuple[Labels, Array]:
         count = int(labels.max())
     if not count:
         return labels.astype(np.int32), np.zeros((0, 2))
-    centres = center_of_mass(probability, labels, np.arange(1, count + 1))
-    return labels.astype(np.int32), np.array(centres)[:, ::-1]
+    found = center_of_mass(probability, labels, np.arange(1, count + 1))
+    return labels.astype(np.int32), np.array(found)[:, ::-1]
 
 
 def _without_small(labels: NDArray[np.integer], smallest: int = _SMALLEST) -> Labels:

@@ -11,7 +11,7 @@ from bluesky_gpsts.images.assemble import assemble, placed
 from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.pixelsize import pixel_candidates
 from bluesky_gpsts.images.prepare import check_image, prepare
-from bluesky_gpsts.images.quality import features, judge
+from bluesky_gpsts.images.quality import confidence, features, judge
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS
 from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace, refused
 from bluesky_gpsts.images.terracemap import map_terraces
@@ -178,7 +178,8 @@ def _read(
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
     if refuse and not verdict.readable:
         return replace(refused((ny, nx), pixel, ""), verdict=verdict)
-    reading = assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known)
+    sure = confidence(model.gate, decoded.score)
+    reading = assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known, sure)
     return reading if values.shape == (ny, nx) else placed(reading, box, (ny, nx))
 
 

@@ -21,7 +21,7 @@ ALONG, ROWS = 0.384e-9, 0.768e-9
 _BLOCK = 8.0
 _REACH = 1.5
 _WIDE = 5.0
-_NEAR, _PER_TERM = 0.35, 30
+_NEAR, _PER_TERM, _FEW = 0.35, 30, 0.03
 _AROUND, _SHRINK = 3.0, 0.5
 _OFF = 0.22
 _FEWEST = 12
@@ -164,7 +164,9 @@ def fit_row_lattice(
     lattice = RowLattice(vectors, vectors, nothing, origin, phases, weight, 0.0, corner, spread)
     for _ in range(2):
         lattice = _refined(lattice, points, weights, phase, flat)
-    index = lattice.indices(points)
+        index = lattice.indices(points)
+        if np.mean(_largest(index - np.round(index)) > _NEAR) < _FEW:
+            break
     share = np.average(np.cos(2.0 * np.pi * index), axis=0, weights=weights)
     mean, errors = _mean_vectors(points, weights, np.round(index), flat)
     coherence = float(np.clip(share.min(), 0.0, 1.0))

@@ -89,10 +89,10 @@ class SurfaceReading:
     occupied : (N,) array of bool
         Whether an atom is there.
     confidence : (N,) array
-        Probability, from 0 to 1, that an atom is there; the members of the ensemble agree on it
-        within `doubt`.
+        Probability, from 0 to 1, that an atom is there; calibrated on drawn images.
     doubt : (N,) array
-        Standard deviation of the members of the ensemble.
+        Standard deviation of the atom map between the members of an ensemble; 0 if the model is a
+        single network, as the package's is.
     site_terrace : (N,) array of int
         Number of the terrace.
     on_lattice : (N,) array of bool

@@ -40,7 +40,7 @@ class Maps:
     heights : (N,) array
         `atom` there.
     doubt : (N,) array
-        Standard deviation of the members of the ensemble there.
+        Standard deviation of the members of the ensemble there; 0 of a single one.
     defect : (H, W) array
         Probability of a defect.
     step : (h, w) array
@@ -72,11 +72,11 @@ class SurfaceModel:
         Settings of the quality gate; see `bluesky_gpsts.images.quality`.
     turned : bool
         Whether each network sees the image a second time, turned by half a circle, as if it were
-        another member of the ensemble.
+        another member of the ensemble. It finds 0.3 % more defects, and takes half as long again.
     """
 
     def __init__(
-        self, members: "list[nn.Module]", gate: dict[str, Any], turned: bool = True
+        self, members: "list[nn.Module]", gate: dict[str, Any], turned: bool = False
     ) -> None:
         import torch
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_gpsts.images.decode import decode
-from bluesky_gpsts.images.lessons import Lesson, batch, lesson, random_ruin
+from bluesky_gpsts.images.lessons import Lesson, batch, lesson, random_ruin, to_grid
 from bluesky_gpsts.images.networks import OUTPUTS, build_surface
 from bluesky_gpsts.images.prepare import CHANNELS, check_image, prepare
-from bluesky_gpsts.images.quality import features, fit_gate
+from bluesky_gpsts.images.quality import features, fit_confidence, fit_gate
 from bluesky_gpsts.images.simulate import draw_image
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 from bluesky_gpsts.images.terracemap import map_terraces
@@ -27,6 +27,7 @@ _RATE = 3e-3
 _WEIGHTS = {"atom": 1.0, "offset": 0.15, "defect": 2.0, "step": 0.4, "direction": 0.4}
 _VERDICT = 0.1
 _RUINED, _STRETCH = 0.125, 0.06
+_SITE = 1.5
 _SOME, _COARSE = 6, (0.115e-9, 0.18e-9)
 
 
@@ -248,10 +249,11 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
     -------
     SurfaceModel
     """
+    from scipy.spatial import cKDTree
     from tqdm import tqdm
 
     rng = np.random.default_rng([seed, 83])
-    values, fine = [], []
+    values, fine, scores, taken = [], [], [], []
     for number in tqdm(range(count), "quality gate", disable=not progress):
         ruin = random_ruin(rng) if number % 2 else None
         pixels = int(rng.choice([96, 160, 256, 256]))
@@ -261,5 +263,12 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
         decoded = decode(maps, map_terraces(maps.step, maps.direction))
         values.append(features(prepared, maps, decoded))
         fine.append(not drawn.ruined)
+        if not drawn.ruined and decoded.placed.any():
+            true = to_grid(np.asarray(drawn.sites, float), prepared.scale)
+            apart, which = cKDTree(true).query(decoded.sites[decoded.placed])
+            near = apart < _SITE
+            scores.append(decoded.score[decoded.placed][near])
+            taken.append(drawn.occupied[which[near]])
     gate = fit_gate(np.array(values), np.array(fine))
+    gate["confidence"] = fit_confidence(np.concatenate(scores), np.concatenate(taken))
     return model.with_gate(gate)

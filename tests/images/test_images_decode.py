@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 
 from bluesky_gpsts.benchmarks.images.scores import (
     Counts,
+    calibration_error,
     direction_error,
     match,
     score_atoms,
@@ -138,8 +139,8 @@ def test_every_site_is_judged() -> None:
     assert found.placed.mean() > 0.99 and np.all(found.terrace == 1)
     pairs, apart = match(found.sites, points, 1.0)
     assert len(pairs) >= len(points) - 8 and np.sqrt(np.mean(apart**2)) < 0.05
-    assert np.mean(found.occupied[pairs[:, 0]] == visible[pairs[:, 1]]) > 0.995
-    assert np.median(found.doubt[found.occupied]) == pytest.approx(0.02)
+    assert np.mean((found.score > 0.4)[pairs[:, 0]] == visible[pairs[:, 1]]) > 0.995
+    assert np.median(found.doubt[found.score > 0.4]) == pytest.approx(0.02)
 
 
 def test_peaks_beside_the_lattice_are_kept_as_they_are() -> None:
@@ -151,7 +152,7 @@ def test_peaks_beside_the_lattice_are_kept_as_they_are() -> None:
     maps = maps_of(everything, visible)
     terraces = TerraceMap(np.ones((128, 128), np.int32), np.array([0.4]))
     found = decode(maps, terraces)
-    near = cKDTree(found.sites[found.occupied]).query(stray)[0]
+    near = cKDTree(found.sites[found.score > 0.4]).query(stray)[0]
     assert np.all(near < 2.0)
     # Others are at the border, where the lattice's site is outside of the image.
     inner = np.all((found.sites > 3) & (found.sites < SIDE - 4), axis=1)
@@ -196,3 +197,6 @@ def test_scores_of_known_readings() -> None:
     right, merged = score_terraces(np.ones((40, 40), int), terrace, 10)
     assert right == 0.5 and merged
     assert score_terraces(3 - terrace, terrace, 10) == (1.0, False)
+    sure = np.array([0.9, 0.9, 0.1, 0.1])
+    right = np.array([True, True, False, True])
+    assert calibration_error(sure, right) == pytest.approx(0.5 * 0.1 + 0.5 * 0.4)

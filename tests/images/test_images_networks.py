@@ -18,7 +18,14 @@ from bluesky_gpsts.images.surfacemodel import SurfaceModel
 from bluesky_gpsts.images.training import fit_network
 from bluesky_gpsts.models import Card, ModelError
 
-GATE = {"mean": [0.0], "scale": [1.0], "weights": [0.0], "bias": 0.0, "threshold": 0.0}
+GATE = {
+    "mean": [0.0],
+    "scale": [1.0],
+    "weights": [0.0],
+    "bias": 0.0,
+    "threshold": 0.0,
+    "confidence": [1.0, 0.0],
+}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from bluesky_gpsts.benchmarks.images.scores import (
 )
 from bluesky_gpsts.images import SurfaceReading, find_pixel, read_surface
 from bluesky_gpsts.images.drawn import DrawnImage
-from bluesky_gpsts.images.quality import FEATURES, fit_gate, judge
+from bluesky_gpsts.images.quality import FEATURES, confidence, fit_confidence, fit_gate, judge
 from bluesky_gpsts.images.simulate import RUINED, draw_image
 
 SEED = 900
@@ -256,3 +256,16 @@ def test_a_refused_image_is_read_by_whoever_wants_to(plain) -> None:
     anyway = read_surface(drawn.image, drawn.pixel, refuse=False)
     assert not anyway.verdict.readable and anyway.verdict.reason
     assert anyway.terraces.min() >= 1
+
+
+def test_confidences_are_probabilities() -> None:
+    rng = np.random.default_rng(5)
+    true = rng.random(20_000)
+    occupied = rng.random(20_000) < true
+    odds = np.log(true / (1.0 - true))
+    scores = 1.0 / (1.0 + np.exp(-(0.5 * odds - 0.3)))
+    gate = {"confidence": fit_confidence(scores, occupied)}
+    sure = confidence(gate, scores)
+    assert np.abs(sure - true).max() < 0.05
+    with pytest.raises(ValueError, match="give both"):
+        fit_confidence(scores, np.ones(20_000, bool))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluesky_gpsts.benchmarks.images.peers import (
     PaperNetworks,
@@ -13,7 +14,9 @@ from bluesky_gpsts.benchmarks.images.peers import (
 )
 from bluesky_gpsts.benchmarks.images.scores import (
     Counts,
+    calibration_error,
     direction_error,
+    match,
     score_atoms,
     score_defects,
     score_terraces,
@@ -26,6 +29,8 @@ from bluesky_gpsts.images.simulate import draw_image
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 
 __all__ = ["DIFFERENCE", "OURS", "PAPER", "condition_rows", "direction_rows", "gate_rows"]
+
+Array = NDArray[np.float64]
 
 OURS = "bluesky-gpsts"
 PAPER = "networks of Ziatdinov et al."
@@ -52,6 +57,8 @@ class _Tally:
     overlaps: list[float] = field(default_factory=list)
     right: list[float] = field(default_factory=list)
     merged: list[bool] = field(default_factory=list)
+    sure: list[Array] = field(default_factory=list)
+    taken: list[NDArray[np.bool_]] = field(default_factory=list)
 
 
 def condition_rows(
@@ -92,6 +99,8 @@ def condition_rows(
                 one.atoms += tally.atoms
                 one.defects += tally.defects
                 one.overlaps += tally.overlaps
+                one.sure += tally.sure
+                one.taken += tally.taken
             tick()
         rows += _rows(together, "any", snr, 2 * count)
     return rows
@@ -101,7 +110,11 @@ def _tally(
     tallies: dict[str, _Tally], drawn: DrawnImage, reading: SurfaceReading, paper: PaperNetworks
 ) -> None:
     """Add what each method says of an image."""
-    atoms = np.asarray(drawn.sites[drawn.occupied], float)
+    sites = np.asarray(drawn.sites, float)
+    atoms = sites[drawn.occupied]
+    pairs, _ = match(reading.sites, sites, 1.5e-10 / drawn.pixel)
+    tallies[OURS].sure.append(reading.confidence[pairs[:, 0]])
+    tallies[OURS].taken.append(drawn.occupied[pairs[:, 1]])
     mask = drawn.defect_map > 0
     smallest = int(_MERGED / drawn.pixel**2)
     labels, _ = paper.defects.find(drawn.image)
@@ -141,6 +154,9 @@ def _rows(tallies: dict[str, _Tally], surface: str, snr: int, count: int) -> lis
             rows.append(Row(case, name, "defects, F1", f1, "", count, goal))
             overlap = float(np.mean(tally.overlaps))
             rows.append(Row(case, name, "defects, intersection over union", overlap, "", count))
+        if tally.sure and both:
+            error = calibration_error(np.concatenate(tally.sure), np.concatenate(tally.taken))
+            rows.append(Row(case, name, "confidence, calibration error", error, "", count))
         if tally.right and surface == "with steps":
             goal = _TERRACES if ours and snr >= 2 else None
             right = 100.0 * float(np.mean(tally.right))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Counts",
+    "calibration_error",
     "direction_error",
     "match",
     "score_atoms",
@@ -166,3 +167,16 @@ def score_terraces(
 def direction_error(found: float, true: float) -> float:
     """Angle (rad) between two directions, at most a quarter turn."""
     return float(abs((found - true + 0.5 * np.pi) % np.pi - 0.5 * np.pi))
+
+
+def calibration_error(sure: Array, right: NDArray[np.bool_]) -> float:
+    """Expected calibration error of probabilities (N,) in ten bins; 0 without any."""
+    if not len(sure):
+        return 0.0
+    bins = np.minimum((10.0 * sure).astype(int), 9)
+    return float(
+        sum(
+            abs(sure[bins == k].mean() - right[bins == k].mean()) * np.mean(bins == k)
+            for k in np.unique(bins)
+        )
+    )

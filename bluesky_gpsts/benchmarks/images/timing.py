@@ -11,19 +11,22 @@ from bluesky_gpsts.benchmarks.images.cases import DIFFERENCE, OURS, PAPER
 from bluesky_gpsts.benchmarks.images.peers import PaperNetworks, find_by_difference
 from bluesky_gpsts.benchmarks.table import Row
 from bluesky_gpsts.images.networks import build_atoms
+from bluesky_gpsts.images.paper import centres
 from bluesky_gpsts.images.reading import read_surface
 from bluesky_gpsts.images.simulate import draw_image
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 
 __all__ = ["time_rows"]
 
-_FASTER, _THAN_ONE = 5.0, 2.0
+_FASTER, _THAN_ONE, _ROUNDS = 5.0, 2.0, 5
 _ONE = "NN-1 alone"
-_ATOMAI = "network alone as in AtomAI's Segmentor (594,033 numbers, normalisation apart)"
+_ATOMAI = "NN-1 as AtomAI has it (batch normalisation apart)"
 
 
 def time_rows(model: SurfaceModel, paper: PaperNetworks, repeats: int, seed: int) -> list[Row]:
-    """Processor time per image of 256 x 256 pixels on one thread, methods by turns.
+    """Processor time for an image of 256 x 256 pixels on one thread, methods by turns.
+
+    Every method has five turns at each image; the least counts, and of the images the median.
 
     Parameters
     ----------
@@ -44,8 +47,11 @@ def time_rows(model: SurfaceModel, paper: PaperNetworks, repeats: int, seed: int
     def segment(image: NDArray[Any]) -> None:
         with torch.inference_mode():
             unet(torch.from_numpy(image)[None, None])
+        # What the untrained network says has no blobs of the usual number: those of NN-1 stand in.
+        centres(blobs[id(image)], 1)
 
     images = [draw_image(rng, snr=4.0, steps=k % 2) for k in range(repeats)]
+    blobs = {id(drawn.image): paper.atoms.probability(drawn.image) for drawn in images}
     pixels = {id(drawn.image): drawn.pixel for drawn in images}
     methods: dict[str, Callable[[NDArray[Any]], object]] = {
         OURS: lambda image: read_surface(image, pixels[id(image)], model=model),
@@ -61,18 +67,23 @@ def time_rows(model: SurfaceModel, paper: PaperNetworks, repeats: int, seed: int
         for method in methods.values():
             method(images[0].image)
         for drawn in images:
-            for name, method in methods.items():
-                begin = time.process_time()
-                method(drawn.image)
-                seconds[name].append(time.process_time() - begin)
+            rounds: dict[str, list[float]] = {name: [] for name in methods}
+            for _ in range(_ROUNDS):
+                for name, method in methods.items():
+                    begin = time.process_time()
+                    method(drawn.image)
+                    rounds[name].append(time.process_time() - begin)
+            # The least is what a quiet computer takes.
+            for name, values in rounds.items():
+                seconds[name].append(min(values))
     finally:
         torch.set_num_threads(threads)
     case = "256 x 256 pixels, raw image to coordinates"
-    middle = {name: float(np.median(values)) for name, values in seconds.items()}
+    least = {name: float(np.median(values)) for name, values in seconds.items()}
     rows = [
-        Row(case, name, "CPU time", 1e3 * value, "ms", repeats) for name, value in middle.items()
+        Row(case, name, "CPU time", 1e3 * value, "ms", repeats) for name, value in least.items()
     ]
     for name, goal in ((PAPER, _FASTER), (_ATOMAI, _THAN_ONE), (_ONE, None)):
-        ratio = middle[name] / middle[OURS]
+        ratio = least[name] / least[OURS]
         rows.append(Row(case, OURS, f"times faster than {name}", ratio, "", repeats, goal))
     return rows
