@@ -57,7 +57,8 @@ def configuration(root: Path) -> dict[str, Any]:
                 "tree": "catalog",
                 "args": {
                     "uri": f"{base}/catalog.db",
-                    "init_if_not_exists": True,
+                    # Tiled would start a process for it, with an import of its own; see `serve`.
+                    "init_if_not_exists": False,
                     # The version tells clients that partial uids are looked up by LIKE.
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                     "writable_storage": [f"{base}/data", f"duckdb:///{base}/tables.duckdb"],
@@ -255,11 +256,13 @@ def serve(directory: str | Path, *, until_stdin_closes: bool = False, token: str
 
     import uvicorn
     import yaml
+    from tiled.commandline._catalog import init
     from tiled.config import parse_configs
     from tiled.server.app import build_app_from_config
 
     config_file = layout.root / "config.yml"
     config_file.write_text(yaml.safe_dump(configuration(layout.root)), encoding="utf-8")
+    init(f"sqlite:///{(layout.root / 'catalog.db').as_posix()}", if_not_exists=True)
     app = build_app_from_config(parse_configs(config_file))
     listener = _bind(read_json(layout.server_file).get("uri"))
     uri = f"http://{HOST}:{listener.getsockname()[1]}"

@@ -159,59 +159,63 @@ def _measured(
     numbers: NDArray[np.int64],
     mask: NDArray[np.float32],
 ) -> DefectTable:
-    from scipy.ndimage import distance_transform_edt
-
     count = len(numbers)
-    flat = labels.ravel()
-    inside = np.flatnonzero(flat)
-    order = inside[np.argsort(flat[inside], kind="stable")]
-    cuts = np.searchsorted(flat[order], np.arange(1, count + 2))
-    depth = distance_transform_edt(labels > 0)
     values = np.where(np.isfinite(relief.values), relief.values, 0.0)
-    circumference = _circumferences(labels, count)
-    columns: dict[str, list[float]] = {
-        name: [] for name in ("x", "y", "height", "area", "round", "contrast", "length", "width")
-    }
-    terraces, patches = [], []
-    for k in range(count):
-        pixels = order[cuts[k] : cuts[k + 1]]
-        rows, places = np.divmod(pixels, labels.shape[1])
-        weight = np.maximum(mask.ravel()[pixels], 1e-3).astype(float)
-        x, y = float(np.average(places, weights=weight)), float(np.average(rows, weights=weight))
-        under = np.bincount(reading.terraces.ravel()[pixels])
-        terrace = int(under.argmax())
-        frame = frame_of(reading, terrace).vectors
-        inverse = np.linalg.inv(frame)
-        own = np.column_stack([places - x, rows - y]) @ inverse
-        spread = np.sqrt(12.0 * np.average(own**2, axis=0, weights=weight) + 1e-12)
-        here = values.ravel()[pixels]
-        deep = depth.ravel()[pixels]
-        core = deep >= _CORE * deep.max()
-        columns["x"].append(x)
-        columns["y"].append(y)
-        columns["height"].append(float(here[core].mean()) - relief.dimers)
-        columns["area"].append(pixels.size / abs(float(np.linalg.det(frame))))
-        around = max(circumference[k], 1e-9)
-        columns["round"].append(min(1.0, 4.0 * np.pi * pixels.size / around**2))
-        columns["contrast"].append(float(here.mean()))
-        columns["length"].append(float(spread[0]))
-        columns["width"].append(float(spread[1]))
-        terraces.append(terrace)
-        middle = _snapped(reading, terrace, np.array([x, y]), frame)
-        patches.append(_patch(values, mask, middle, frame))
-    table = {name: np.array(found, float) for name, found in columns.items()}
+    if not count:
+        none, nowhere = np.zeros(0), np.zeros((0, 2))
+        pictures = np.zeros((0, 2, *PATCH), np.float32)
+        return DefectTable(numbers, nowhere, none, none, none, none, none, none, numbers, pictures)
+    inside = np.flatnonzero(labels)
+    # Pixels in the order of their defects.
+    inside = inside[np.argsort(labels.ravel()[inside], kind="stable")]
+    of = labels.ravel()[inside] - 1
+    pixels = np.bincount(of, minlength=count)
+    weight = np.maximum(mask.ravel()[inside], 1e-3).astype(float)
+
+    def mean(of_each: Array, weights: Array) -> Array:
+        total = np.bincount(of, weights * of_each, minlength=count)
+        return np.asarray(total / np.bincount(of, weights, minlength=count))
+
+    rows, columns_of = np.divmod(inside, labels.shape[1])
+    places = np.column_stack([mean(columns_of, weight), mean(rows, weight)])
+    terrace = _terraces(reading.terraces.ravel()[inside], of, count)
+    found, which = np.unique(terrace, return_inverse=True)
+    frames = np.array([frame_of(reading, int(number)).vectors for number in found])[which]
+    offset = np.column_stack([columns_of, rows]) - places[of]
+    own = np.einsum("ni,nij->nj", offset, np.linalg.inv(frames)[of])
+    spread = [np.sqrt(12.0 * mean(own[:, axis] ** 2, weight) + 1e-12) for axis in (0, 1)]
+    here, equal = values.ravel()[inside], np.ones(len(inside))
+    starts = np.concatenate([[0], np.cumsum(pixels)[:-1]])
+    deep = _depth(labels).ravel()[inside]
+    core = (deep >= _CORE * np.maximum.reduceat(deep, starts)[of]).astype(float)
+    around = np.maximum(_circumferences(labels, count), 1e-9)
+    middle = _snapped(reading, terrace, places, frames)
     return DefectTable(
         numbers,
-        np.column_stack([table["x"], table["y"]]),
-        table["height"],
-        table["area"],
-        table["round"],
-        table["contrast"],
-        table["length"],
-        table["width"],
-        np.array(terraces, np.int64),
-        np.array(patches, np.float32).reshape(-1, 2, *PATCH),
+        places,
+        mean(here, core) - relief.dimers,
+        pixels / np.abs(np.linalg.det(frames)),
+        np.minimum(1.0, 4.0 * np.pi * pixels / around**2),
+        mean(here, equal),
+        spread[0],
+        spread[1],
+        terrace,
+        _patches(values, mask, middle, frames),
     )
+
+
+def _terraces(under: Labels, of: Labels, count: int) -> NDArray[np.int64]:
+    """Terrace (count,) on which most pixels of each defect lie."""
+    kinds = int(under.max()) + 1
+    table = np.bincount(of * kinds + under, minlength=count * kinds).reshape(count, kinds)
+    return table.argmax(axis=1).astype(np.int64)
+
+
+def _depth(labels: Labels) -> Array:
+    """Distance of pixels of defects from the nearest pixel of none (pixels)."""
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(labels > 0))
 
 
 def _circumferences(labels: NDArray[np.int64], count: int) -> Array:
@@ -231,32 +235,45 @@ def _circumferences(labels: NDArray[np.int64], count: int) -> Array:
     return np.asarray(0.125 * np.pi * total[1:])
 
 
-def _snapped(reading: SurfaceReading, terrace: int, place: Array, frame: Array) -> Array:
-    """Dimer, or middle between two dimers or two rows, that is nearest to a place (pixels)."""
-    own = reading.on_lattice & (reading.site_terrace == terrace)
-    if not own.any():
-        return place
-    sites = reading.sites[own]
-    near = sites[np.argmin(((sites - place) ** 2).sum(axis=1))]
-    index = (place - near) @ np.linalg.inv(frame)
-    if np.abs(index).max() > _REACH:
-        return place
-    return np.asarray(near + 0.5 * np.round(2.0 * index) @ frame)
+def _snapped(
+    reading: SurfaceReading, terrace: NDArray[np.int64], places: Array, frames: Array
+) -> Array:
+    """Dimer, or middle between two dimers or two rows, that is nearest to each place (pixels)."""
+    from scipy.spatial import KDTree
+
+    snapped = places.copy()
+    for number in np.unique(terrace):
+        own = reading.on_lattice & (reading.site_terrace == number)
+        if not own.any():
+            continue
+        these = np.flatnonzero(terrace == number)
+        sites, frame = reading.sites[own], frames[these[0]]
+        near = sites[KDTree(sites).query(places[these])[1]]
+        index = (places[these] - near) @ np.linalg.inv(frame)
+        close = np.abs(index).max(axis=1) <= _REACH
+        snapped[these[close]] = (near + 0.5 * np.round(2.0 * index) @ frame)[close]
+    return snapped
 
 
-def _patch(values: Array, mask: NDArray[np.float32], middle: Array, frame: Array) -> Array:
-    """Picture (2, across, along) about a place (pixels), in the frame of the lattice."""
+def _patches(
+    values: Array, mask: NDArray[np.float32], middles: Array, frames: Array
+) -> NDArray[np.float32]:
+    """Pictures (N, 2, across, along) about places (pixels), in the frames of the lattice."""
     from scipy.ndimage import map_coordinates
 
     across = (np.arange(PATCH[0]) - 0.5 * (PATCH[0] - 1)) * (ACROSS / PATCH[0])
     along = (np.arange(PATCH[1]) - 0.5 * (PATCH[1] - 1)) * (ALONG_ROW / PATCH[1])
     index = np.stack(np.meshgrid(along, across), axis=-1)
-    x, y = np.moveaxis(middle + index @ frame, -1, 0)
-    inside = (x > -0.5) & (x < values.shape[1] - 0.5) & (y > -0.5) & (y < values.shape[0] - 0.5)
-    relief = map_coordinates(values, (y, x), order=1, mode="nearest")
-    seen = map_coordinates(mask, (y, x), order=1, mode="nearest")
+    x, y = np.moveaxis(middles[:, None, None] + index @ frames[:, None], -1, 0)
     # Beyond the edge of the image there is nothing to be seen.
-    return np.stack([np.where(inside, relief, 0.0), np.where(inside, seen, 0.0)])
+    inside = (x > -0.5) & (x < values.shape[1] - 0.5) & (y > -0.5) & (y < values.shape[0] - 0.5)
+    return np.stack(
+        [
+            inside * map_coordinates(of_these, (y, x), order=1, mode="nearest", output=np.float32)
+            for of_these in (values, mask)
+        ],
+        axis=1,
+    )
 
 
 def average_patch(patches: ArrayLike) -> Array:

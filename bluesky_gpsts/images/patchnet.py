@@ -1,8 +1,8 @@
 """A small network that turns the picture of a defect into a few numbers, and names its kind.
 
 The numbers are what clusters and the library of defects work on: pictures of one kind have nearly
-the same numbers, whatever tip and noise. Every picture is seen in all four mirror images, so that
-a defect and its mirror image are the same.
+the same numbers, whatever tip and noise. Every picture is seen a second time, turned by half a
+circle, which is as likely.
 """
 
 from typing import TYPE_CHECKING, Any, Self
@@ -25,7 +25,7 @@ NUMBERS = 16
 """Numbers that a picture becomes."""
 
 _SHAPE = 6
-_BATCH = 512
+_BATCH = 128
 _SOFT = 0.1
 
 
@@ -41,7 +41,9 @@ class DefectNet:
     """
 
     def __init__(self, net: "nn.Module", classes: tuple[str, ...]) -> None:
-        self._net = net.eval()
+        import torch
+
+        self._net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._classes = classes
 
     @property
@@ -77,9 +79,12 @@ class DefectNet:
             for first in range(0, len(table), _BATCH):
                 part = torch.from_numpy(pictures[first : first + _BATCH])
                 form = torch.from_numpy(shape[first : first + _BATCH])
-                views = [self._net(part.flip(f), form) for f in ((), (2,), (3,), (2, 3))]
-                middle = torch.stack([view[0] for view in views]).mean(0)
-                chance = torch.stack([view[1].softmax(1) for view in views]).mean(0)
+                views = torch.cat([part, part.flip(2, 3)])
+                # In this order of memory a convolution of few channels takes half the time.
+                views = views.contiguous(memory_format=torch.channels_last)
+                found, scores = self._net(views, form.repeat(2, 1))
+                middle = found.reshape(2, len(part), -1).mean(0)
+                chance = scores.softmax(1).reshape(2, len(part), -1).mean(0)
                 numbers.append(middle.double().numpy())
                 odds.append(chance.double().numpy())
         return np.concatenate(numbers), np.concatenate(odds)

@@ -14,6 +14,7 @@ __all__ = ["Frame", "Relief", "frame_of", "relief_of"]
 Array = NDArray[np.float64]
 
 _AROUND = 1.3e-9
+_BLOCKS = 3.0
 _SHALLOW = np.radians(5.0)
 _BETWEEN = 0.5
 _CLEAR = 0.2
@@ -122,10 +123,11 @@ def relief_of(image: ArrayLike, reading: SurfaceReading) -> Relief:
     clean = known & (reading.defect_probability < _CLEAR) & ~reading.steps
     if clean.sum() < _FEWEST:
         clean = known
-    for last in (False, True):
-        flat = flat - _background(flat, clean, reading)
-        if not last and _rows_cross_lines(reading):
-            flat = flat - _line_offsets(flat, clean)
+    flat = flat - _background(flat, clean, reading)
+    if _rows_cross_lines(reading):
+        flat = flat - _line_offsets(flat, clean)
+    # What a step or a large defect pulled along is gone the second time.
+    flat = flat - _background(flat, clean, reading)
     corrugation, dimers = _corrugation(flat, clean, reading)
     result = np.where(known, flat / corrugation, np.nan)
     return Relief(result, corrugation * unit, dimers / corrugation)
@@ -133,20 +135,36 @@ def relief_of(image: ArrayLike, reading: SurfaceReading) -> Relief:
 
 def _background(flat: Array, clean: NDArray[np.bool_], reading: SurfaceReading) -> Array:
     """Mean height of what is clean around, of the same terrace."""
-    from scipy.ndimage import gaussian_filter
-
-    sigma = (_AROUND / reading.pixel[1], _AROUND / reading.pixel[0])
     result = np.zeros(flat.shape)
     for terrace in reading.terrace_list:
         own = reading.terraces == terrace.number
-        use = (own & clean).astype(float)
-        weight = gaussian_filter(use, sigma, truncate=3.0, mode="constant")
-        total = gaussian_filter(use * flat, sigma, truncate=3.0, mode="constant")
-        middle = float(np.median(flat[own & clean])) if use.any() else 0.0
+        use = own & clean
+        weight = _around(use.astype(float), reading.pixel)
+        total = _around(np.where(use, flat, 0.0), reading.pixel)
+        middle = float(flat[use].mean()) if use.any() else 0.0
         # Where nothing is clean around, the terrace as a whole counts.
-        around = (total + 1e-3 * middle) / (weight + 1e-3)
-        result[own] = around[own]
+        result[own] = ((total + 1e-3 * middle) / (weight + 1e-3))[own]
     return result
+
+
+def _around(values: Array, pixel: tuple[float, float]) -> Array:
+    """Gaussian mean of what is around; 0 beyond the edge. From blocks, as it changes slowly."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = np.array([_AROUND / pixel[1], _AROUND / pixel[0]])
+    block = np.maximum(1, np.floor(sigma / _BLOCKS)).astype(int)
+    ny, nx = values.shape
+    coarse = np.pad(values, [(0, -ny % block[0]), (0, -nx % block[1])])
+    coarse = sum(coarse[k :: block[0]] for k in range(block[0])) / block[0]
+    coarse = sum(coarse[:, k :: block[1]] for k in range(block[1])) / block[1]
+    coarse = gaussian_filter(coarse, sigma / block, truncate=3.0, mode="constant")
+    for axis, (size, step) in enumerate(zip((ny, nx), block, strict=True)):
+        place = np.clip((np.arange(size) - 0.5 * (step - 1)) / step, 0.0, coarse.shape[axis] - 1.0)
+        low = np.minimum(place.astype(int), max(0, coarse.shape[axis] - 2))
+        share = np.expand_dims(place - low, 1 - axis)
+        high = np.minimum(low + 1, coarse.shape[axis] - 1)
+        coarse = (1.0 - share) * coarse.take(low, axis) + share * coarse.take(high, axis)
+    return np.asarray(coarse)
 
 
 def _rows_cross_lines(reading: SurfaceReading) -> bool:

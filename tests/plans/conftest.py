@@ -1,5 +1,6 @@
 """A RunEngine, and a simulated microscope over real sockets for it."""
 
+import asyncio
 import sys
 import threading
 from collections import defaultdict
@@ -56,9 +57,17 @@ def documents() -> Documents:
     return Documents()
 
 
+@pytest.fixture(scope="session")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """One loop for all engines: each of its own would keep a thread and three open files."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+
+
 @pytest.fixture
-def engine(documents: Documents) -> RunEngine:
-    engine = RunEngine({}, call_returns_result=True)
+def engine(documents: Documents, loop: asyncio.AbstractEventLoop) -> RunEngine:
+    engine = RunEngine({}, loop=loop, call_returns_result=True)
     engine.subscribe(documents)
     return engine
 
