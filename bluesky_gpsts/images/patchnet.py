@@ -1,8 +1,9 @@
 """A small network that turns the picture of a defect into a few numbers, and names its kind.
 
 The numbers are what clusters and the library of defects work on: pictures of one kind have nearly
-the same numbers, whatever tip and noise. Every picture is seen a second time, turned by half a
-circle, which is as likely.
+the same numbers, whatever tip and noise. For the numbers every picture is seen in all four mirror
+images, so that a defect and its mirror image are the same; for the name, where it makes no
+difference that counts, once more turned by half a circle.
 """
 
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,10 @@ NUMBERS = 16
 _SHAPE = 6
 _BATCH = 128
 _SOFT = 0.1
+
+# Axes along which pictures are flipped.
+_TURNED = ((), (2, 3))
+_MIRRORED = ((), (2,), (3,), (2, 3))
 
 
 class DefectNet:
@@ -58,11 +63,11 @@ class DefectNet:
 
     def numbers(self, table: DefectTable) -> Array:
         """Return the numbers (N, NUMBERS) of each defect, each of the order of one."""
-        return self._run(table)[0]
+        return self._run(table, _MIRRORED)[0]
 
     def probabilities(self, table: DefectTable) -> Array:
         """Return the probability (N, K) of each class for each defect."""
-        return self._run(table)[1]
+        return self._run(table, _TURNED)[1]
 
     def name_defects(self, table: DefectTable) -> tuple[NDArray[np.str_], Array]:
         """Name each defect by its likeliest class, with the probability (N,) of it."""
@@ -70,7 +75,7 @@ class DefectNet:
         best = odds.argmax(axis=1) if len(odds) else np.zeros(0, np.intp)
         return np.array(self._classes)[best], odds[np.arange(len(odds)), best]
 
-    def _run(self, table: DefectTable) -> tuple[Array, Array]:
+    def _run(self, table: DefectTable, flips: tuple[tuple[int, ...], ...]) -> tuple[Array, Array]:
         import torch
 
         numbers, odds = [np.zeros((0, NUMBERS))], [np.zeros((0, len(self._classes)))]
@@ -79,12 +84,12 @@ class DefectNet:
             for first in range(0, len(table), _BATCH):
                 part = torch.from_numpy(pictures[first : first + _BATCH])
                 form = torch.from_numpy(shape[first : first + _BATCH])
-                views = torch.cat([part, part.flip(2, 3)])
+                views = torch.cat([part.flip(flip) for flip in flips])
                 # In this order of memory a convolution of few channels takes half the time.
                 views = views.contiguous(memory_format=torch.channels_last)
-                found, scores = self._net(views, form.repeat(2, 1))
-                middle = found.reshape(2, len(part), -1).mean(0)
-                chance = scores.softmax(1).reshape(2, len(part), -1).mean(0)
+                found, scores = self._net(views, form.repeat(len(flips), 1))
+                middle = found.reshape(len(flips), len(part), -1).mean(0)
+                chance = scores.softmax(1).reshape(len(flips), len(part), -1).mean(0)
                 numbers.append(middle.double().numpy())
                 odds.append(chance.double().numpy())
         return np.concatenate(numbers), np.concatenate(odds)
