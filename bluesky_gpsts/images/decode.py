@@ -68,11 +68,10 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
     -------
     Decoded
     """
-    from scipy.ndimage import find_objects, maximum_filter
+    from scipy.ndimage import find_objects
     from scipy.spatial import cKDTree
 
     height, width = maps.atom.shape
-    top = maximum_filter(maps.atom, 3)
     strong = maps.heights > _PEAK
     peaks, strengths, doubts = maps.peaks[strong], maps.heights[strong], maps.doubt[strong]
     owner = _label(terraces.labels, peaks)
@@ -101,9 +100,7 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
         numbers.append(np.full(len(found), number, np.int32))
     placed = np.concatenate(sites)
     terrace = np.concatenate(numbers)
-    nearest = np.round(placed).astype(int)
-    nearest = np.clip(nearest, 0, (width - 1, height - 1))
-    score = top[nearest[:, 1], nearest[:, 0]].astype(float)
+    score = _highest(maps.atom, placed)
     doubt = np.zeros(len(placed))
     lonely = np.ones(len(peaks), bool)
     reach = _APART * ALONG / GRID
@@ -123,6 +120,16 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
         np.concatenate([np.ones(len(placed), bool), np.zeros(int(lonely.sum()), bool)]),
         tuple(lattices),
     )
+
+
+def _highest(atom: NDArray[np.float32], points: Array) -> Array:
+    """Highest value (N,) of the 3 x 3 pixels about points."""
+    height, width = atom.shape
+    column, row = np.round(points).astype(int).T
+    columns = [np.clip(column + k, 0, width - 1) for k in (-1, 0, 1)]
+    rows = [np.clip(row + k, 0, height - 1) * width for k in (-1, 0, 1)]
+    flat = atom.ravel()
+    return np.max([flat[y + x] for y in rows for x in columns], axis=0).astype(float)
 
 
 def _label(labels: NDArray[np.int32], points: Array) -> NDArray[np.int32]:

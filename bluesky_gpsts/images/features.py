@@ -159,6 +159,8 @@ def _measured(
     numbers: NDArray[np.int64],
     mask: NDArray[np.float32],
 ) -> DefectTable:
+    from scipy.ndimage import distance_transform_cdt
+
     count = len(numbers)
     values = np.where(np.isfinite(relief.values), relief.values, 0.0)
     if not count:
@@ -186,7 +188,8 @@ def _measured(
     spread = [np.sqrt(12.0 * mean(own[:, axis] ** 2, weight) + 1e-12) for axis in (0, 1)]
     here, equal = values.ravel()[inside], np.ones(len(inside))
     starts = np.concatenate([[0], np.cumsum(pixels)[:-1]])
-    deep = _depth(labels).ravel()[inside]
+    # Pixels from the edge, diagonally too; the Euclidean distance takes nine times as long.
+    deep = distance_transform_cdt(labels > 0, "chessboard").ravel()[inside]
     core = (deep >= _CORE * np.maximum.reduceat(deep, starts)[of]).astype(float)
     around = np.maximum(_circumferences(labels, count), 1e-9)
     middle = _snapped(reading, terrace, places, frames)
@@ -209,13 +212,6 @@ def _terraces(under: Labels, of: Labels, count: int) -> NDArray[np.int64]:
     kinds = int(under.max()) + 1
     table = np.bincount(of * kinds + under, minlength=count * kinds).reshape(count, kinds)
     return table.argmax(axis=1).astype(np.int64)
-
-
-def _depth(labels: Labels) -> Array:
-    """Distance of pixels of defects from the nearest pixel of none (pixels)."""
-    from scipy.ndimage import distance_transform_edt
-
-    return np.asarray(distance_transform_edt(labels > 0))
 
 
 def _circumferences(labels: NDArray[np.int64], count: int) -> Array:
@@ -259,21 +255,28 @@ def _patches(
     values: Array, mask: NDArray[np.float32], middles: Array, frames: Array
 ) -> NDArray[np.float32]:
     """Pictures (N, 2, across, along) about places (pixels), in the frames of the lattice."""
-    from scipy.ndimage import map_coordinates
+    import torch
+    from torch.nn.functional import grid_sample
 
     across = (np.arange(PATCH[0]) - 0.5 * (PATCH[0] - 1)) * (ACROSS / PATCH[0])
     along = (np.arange(PATCH[1]) - 0.5 * (PATCH[1] - 1)) * (ALONG_ROW / PATCH[1])
     index = np.stack(np.meshgrid(along, across), axis=-1)
-    x, y = np.moveaxis(middles[:, None, None] + index @ frames[:, None], -1, 0)
-    # Beyond the edge of the image there is nothing to be seen.
-    inside = (x > -0.5) & (x < values.shape[1] - 0.5) & (y > -0.5) & (y < values.shape[0] - 0.5)
-    return np.stack(
-        [
-            inside * map_coordinates(of_these, (y, x), order=1, mode="nearest", output=np.float32)
-            for of_these in (values, mask)
-        ],
-        axis=1,
+    places = middles[:, None, None] + index @ frames[:, None]
+    size = np.array(values.shape[::-1])
+    # Of grid_sample: the edges of the image are at -1 and 1.
+    grid = torch.from_numpy(((2.0 * places + 1.0) / size - 1.0).astype(np.float32))
+    layers = torch.from_numpy(np.stack([values, mask]).astype(np.float32))[None]
+    seen = grid_sample(
+        layers,
+        grid.reshape(1, -1, PATCH[1], 2),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
     )
+    pictures = seen.numpy().reshape(2, len(middles), *PATCH).swapaxes(0, 1)
+    # Beyond the edge of the image there is nothing to be seen.
+    inside = np.all((places > -0.5) & (places < size - 0.5), axis=-1)
+    return np.asarray(pictures * inside[:, None], np.float32)
 
 
 def average_patch(patches: ArrayLike) -> Array:

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bluesky_gpsts.images.prepare import check_image, level
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS
 from bluesky_gpsts.images.surface import SurfaceReading
-from bluesky_gpsts.images.terraces import level_plane
 
 __all__ = ["Frame", "Relief", "frame_of", "relief_of"]
 
 Array = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 _AROUND = 1.3e-9
-_BLOCKS = 3.0
+_PER_BLOCK = 3.0
 _SHALLOW = np.radians(5.0)
 _BETWEEN = 0.5
 _CLEAR = 0.2
@@ -114,57 +116,74 @@ def relief_of(image: ArrayLike, reading: SurfaceReading) -> Relief:
         )
     if not reading.verdict.readable:
         raise ValueError(f"the image was not read: {reading.verdict.reason}; take it again")
-    flat = level_plane(values)
-    known = np.isfinite(flat)
-    flat = np.where(known, flat, 0.0)
-    # Grey values or metres: of the order of one, for the sake of rounding.
-    unit = float(np.std(flat[known])) or 1.0
-    flat /= unit
+    known = np.isfinite(values)
+    unit = float(np.ptp(values[known])) or 1.0
+    flat = level(check_image(values), bool(known.all()))
     clean = known & (reading.defect_probability < _CLEAR) & ~reading.steps
     if clean.sum() < _FEWEST:
         clean = known
-    flat = flat - _background(flat, clean, reading)
+    pools = _pools(clean, reading)
+    flat = flat - _background(flat, pools, reading)
     if _rows_cross_lines(reading):
         flat = flat - _line_offsets(flat, clean)
     # What a step or a large defect pulled along is gone the second time.
-    flat = flat - _background(flat, clean, reading)
+    flat = flat - _background(flat, pools, reading)
     corrugation, dimers = _corrugation(flat, clean, reading)
     result = np.where(known, flat / corrugation, np.nan)
     return Relief(result, corrugation * unit, dimers / corrugation)
 
 
-def _background(flat: Array, clean: NDArray[np.bool_], reading: SurfaceReading) -> Array:
-    """Mean height of what is clean around, of the same terrace."""
-    result = np.zeros(flat.shape)
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """The clean surface of a terrace: its pixels, and how much of it is around (coarse)."""
+
+    own: Bools
+    use: Bools
+    weight: Float32
+
+
+def _pools(clean: Bools, reading: SurfaceReading) -> list[_Pool]:
+    pools = []
     for terrace in reading.terrace_list:
         own = reading.terraces == terrace.number
         use = own & clean
-        weight = _around(use.astype(float), reading.pixel)
-        total = _around(np.where(use, flat, 0.0), reading.pixel)
-        middle = float(flat[use].mean()) if use.any() else 0.0
+        pools.append(_Pool(own, use, _around(use.astype(np.float32), reading.pixel)))
+    return pools
+
+
+def _background(flat: Float32, pools: list[_Pool], reading: SurfaceReading) -> Float32:
+    """Mean height of what is clean around, of the same terrace."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    result = np.zeros(flat.shape, np.float32)
+    for pool in pools:
+        total = _around(flat * pool.use, reading.pixel)
+        middle = float(flat[pool.use].mean()) if pool.use.any() else 0.0
         # Where nothing is clean around, the terrace as a whole counts.
-        result[own] = ((total + 1e-3 * middle) / (weight + 1e-3))[own]
+        coarse = (total + 1e-3 * middle) / (pool.weight + 1e-3)
+        size = [n * step for n, step in zip(coarse.shape, _blocks(reading.pixel), strict=True)]
+        fine = interpolate(torch.from_numpy(coarse)[None, None], size, mode="bilinear")[0, 0]
+        np.copyto(result, fine.numpy()[: flat.shape[0], : flat.shape[1]], where=pool.own)
     return result
 
 
-def _around(values: Array, pixel: tuple[float, float]) -> Array:
-    """Gaussian mean of what is around; 0 beyond the edge. From blocks, as it changes slowly."""
+def _blocks(pixel: tuple[float, float]) -> tuple[int, int]:
+    """Rows and columns of a block: what is around changes slowly."""
+    high, wide = (max(1, int(_AROUND / (_PER_BLOCK * size))) for size in pixel[::-1])
+    return high, wide
+
+
+def _around(values: Float32, pixel: tuple[float, float]) -> Float32:
+    """Gaussian mean of what is around each block; 0 beyond the edge."""
     from scipy.ndimage import gaussian_filter
 
-    sigma = np.array([_AROUND / pixel[1], _AROUND / pixel[0]])
-    block = np.maximum(1, np.floor(sigma / _BLOCKS)).astype(int)
-    ny, nx = values.shape
-    coarse = np.pad(values, [(0, -ny % block[0]), (0, -nx % block[1])])
-    coarse = sum(coarse[k :: block[0]] for k in range(block[0])) / block[0]
-    coarse = sum(coarse[:, k :: block[1]] for k in range(block[1])) / block[1]
-    coarse = gaussian_filter(coarse, sigma / block, truncate=3.0, mode="constant")
-    for axis, (size, step) in enumerate(zip((ny, nx), block, strict=True)):
-        place = np.clip((np.arange(size) - 0.5 * (step - 1)) / step, 0.0, coarse.shape[axis] - 1.0)
-        low = np.minimum(place.astype(int), max(0, coarse.shape[axis] - 2))
-        share = np.expand_dims(place - low, 1 - axis)
-        high = np.minimum(low + 1, coarse.shape[axis] - 1)
-        coarse = (1.0 - share) * coarse.take(low, axis) + share * coarse.take(high, axis)
-    return np.asarray(coarse)
+    (high, wide), (ny, nx) = _blocks(pixel), values.shape
+    part = np.pad(values, [(0, -ny % high), (0, -nx % wide)])
+    part = np.add.reduce([part[k::high] for k in range(high)]) / high
+    part = np.add.reduce([part[:, k::wide] for k in range(wide)]) / wide
+    sigma = _AROUND / (pixel[1] * high), _AROUND / (pixel[0] * wide)
+    return np.asarray(gaussian_filter(part, sigma, truncate=3.0, mode="constant"), np.float32)
 
 
 def _rows_cross_lines(reading: SurfaceReading) -> bool:
@@ -173,19 +192,16 @@ def _rows_cross_lines(reading: SurfaceReading) -> bool:
     return bool(angles) and all(abs(np.sin(angle)) > np.sin(_SHALLOW) for angle in angles)
 
 
-def _line_offsets(flat: Array, clean: NDArray[np.bool_]) -> Array:
+def _line_offsets(flat: Float32, clean: Bools) -> Float32:
     """Median (ny, 1) of what is clean on each line; 0 for lines of which little is."""
-    part = np.where(clean, flat, np.nan)
+    import torch
+
+    median = torch.from_numpy(np.where(clean, flat, np.float32(np.nan))).nanmedian(dim=1).values
     enough = clean.sum(axis=1) >= _FEWEST
-    offsets = np.zeros(flat.shape[0])
-    if enough.any():
-        offsets[enough] = np.nanmedian(part[enough], axis=1)
-    return np.asarray(offsets[:, None])
+    return np.where(enough, median.numpy(), np.float32(0.0))[:, None]
 
 
-def _corrugation(
-    flat: Array, clean: NDArray[np.bool_], reading: SurfaceReading
-) -> tuple[float, float]:
+def _corrugation(flat: Float32, clean: Bools, reading: SurfaceReading) -> tuple[float, float]:
     """Height of dimers above the furrows between rows, and of dimers above the mean."""
     from scipy.ndimage import map_coordinates
 
@@ -198,9 +214,11 @@ def _corrugation(
         across = frame_of(reading, terrace.number).vectors[1]
         for shift, found in ((0.0, tops), (_BETWEEN, furrows)):
             places = reading.sites[own] + shift * across
-            column, row = places.T
-            good = map_coordinates(clean.astype(float), (row, column), order=0, cval=0.0) > 0.5
-            found.append(map_coordinates(flat, (row, column), order=1, mode="nearest")[good])
+            near = np.round(places).astype(int)
+            inside = np.all((near >= 0) & (near < flat.shape[::-1]), axis=1)
+            inside[inside] = clean[near[inside, 1], near[inside, 0]]
+            column, row = places[inside].T
+            found.append(map_coordinates(flat, (row, column), order=1, mode="nearest"))
     top = np.concatenate([np.zeros(0), *tops])
     furrow = np.concatenate([np.zeros(0), *furrows])
     spread = float(np.std(flat[clean])) or 1.0
