@@ -24,6 +24,7 @@ SMALLEST = 16
 _LARGEST = 2**26
 _SOFT = 4.0
 _FLAT = 1e-9
+_ROWS = 512
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -175,15 +176,22 @@ def _channels(values: "torch.Tensor", seen: "torch.Tensor") -> "torch.Tensor":
     # Twice as wide again, so that blocks leave no edges.
     coarse = avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
     smooth = interpolate(coarse, (height, width), mode="bilinear", align_corners=False)[0]
-    low = smooth[0] / smooth[1].clamp_min(1e-3)
-    relief = (values - low) * seen
+    low = smooth[0].div_(smooth[1].clamp_min_(1e-3))
+    # In place from here on: of a large image every copy counts.
+    result = torch.empty(CHANNELS, height, width)
+    relief, lines, heights = result
+    torch.sub(values, low, out=relief).mul_(seen)
     few = relief[::2, ::2][seen[::2, ::2] > 0.5].abs()
     usual = 1.4826 * float(few.median()) if few.numel() else 0.0
     scale = 1.0 / usual if usual > _FLAT else 0.0
-    relief = relief * scale
-    filled = torch.where(seen > 0.5, relief, torch.nan)
-    lines = torch.nan_to_num(torch.nanmedian(filled, dim=1).values)[:, None] * seen
-    height_ = low * seen * (0.25 * scale)
-    stacked = torch.stack((relief, lines, height_))
+    relief.mul_(scale)
+    for rows in range(0, height, _ROWS):
+        part = slice(rows, rows + _ROWS)
+        filled = torch.where(seen[part] > 0.5, relief[part], torch.nan)
+        median = torch.nan_to_num(torch.nanmedian(filled, dim=1).values)
+        torch.mul(median[:, None], seen[part], out=lines[part])
+    torch.mul(low, seen, out=heights).mul_(0.25 * scale)
     # Whatever sticks out is kept in bounds, and keeps its order.
-    return stacked / (1.0 + stacked.abs() / _SOFT)
+    for channel in result:
+        channel.div_(channel.abs().div_(_SOFT).add_(1.0))
+    return result
