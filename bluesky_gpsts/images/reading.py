@@ -1,6 +1,6 @@
 """Read an image of H-Si(100): terraces, atoms, defects, or the reason why it cannot be read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from bluesky_gpsts.images.assemble import assemble, placed
 from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.pixelsize import pixel_candidates
-from bluesky_gpsts.images.prepare import check_image, prepare
+from bluesky_gpsts.images.prepare import SMALLEST, check_image, prepare
 from bluesky_gpsts.images.quality import confidence, features, judge
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS
 from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace, refused
@@ -24,6 +24,7 @@ __all__ = ["Defect", "SurfaceReading", "Terrace", "find_pixel", "read_surface"]
 _SMALLEST = 2.5e-9
 _COARSEST = 0.19e-9
 _MISMATCH = 0.12
+_ENOUGH = 1024
 
 
 def read_surface(
@@ -32,6 +33,7 @@ def read_surface(
     *,
     model: "SurfaceModel | None" = None,
     refuse: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SurfaceReading:
     """Read an image of H-Si(100) 2x1.
 
@@ -46,6 +48,8 @@ def read_surface(
     refuse : bool
         Read nothing of an image that the quality gate refuses. If False, all is read whatever the
         verdict, for somebody who looks at it.
+    progress : callable, optional
+        Called with the tiles of the image that are done, and all of them.
 
     Returns
     -------
@@ -64,19 +68,20 @@ def read_surface(
 
         model = load_surface()
     if pixel is None:
-        return _read_without_pixel(values, model, refuse)
+        return _read_without_pixel(values, model, refuse, progress)
     sizes = tuple(float(size) for size in np.atleast_1d(np.asarray(pixel, float)).ravel())
     if len(sizes) not in (1, 2) or not all(np.isfinite(s) and s > 0.0 for s in sizes):
         raise ValueError(f"the pixel size is {pixel!r} m; give one positive number, or two")
     size = (sizes[0], sizes[-1])
-    reading = _read(values, size, model, refuse)
+    reading = _read(values, size, model, refuse, progress)
     if not refuse:
         return reading
     if reading.verdict.readable or size[0] != size[1]:
         return reading
-    for other in pixel_candidates(values):
+    part = _middle(values)
+    for other in pixel_candidates(part):
         if abs(np.log(other / size[0])) > _MISMATCH:
-            found = _read(values, (other, other), model, refuse)
+            found = _read(part, (other, other), model, refuse)
             if found.verdict.readable:
                 reason = (
                     f"the pixel size is given as {1e9 * size[0]:.4g} nm, and the lattice says "
@@ -113,12 +118,16 @@ def find_pixel(image: ArrayLike, *, model: "SurfaceModel | None" = None) -> floa
 
 
 def _read_without_pixel(
-    values: NDArray[np.float32], model: "SurfaceModel", refuse: bool
+    values: NDArray[np.float32],
+    model: "SurfaceModel",
+    refuse: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> SurfaceReading:
     """Try the periods that the image has, and keep what reads best."""
     best: SurfaceReading | None = None
-    for size in pixel_candidates(values):
-        reading = _read(values, (size, size), model, refuse)
+    part = _middle(values)
+    for size in pixel_candidates(part):
+        reading = _read(part, (size, size), model, refuse)
         better = best is None or reading.verdict.probability > best.verdict.probability
         if better and (reading.verdict.readable or (not refuse and len(reading.sites))):
             best = reading
@@ -128,7 +137,18 @@ def _read_without_pixel(
         )
         return refused(values.shape, (float("nan"), float("nan")), reason)
     size = _refined(best)
-    return _read(values, (size, size), model, refuse)
+    return _read(values, (size, size), model, refuse, progress)
+
+
+def _middle(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Part of a large image that tells the size of its pixels: the middle of what is known."""
+    rows, columns = _known_box(np.isfinite(values))
+    box = []
+    for side in (rows, columns):
+        spare = max(0, side.stop - side.start - _ENOUGH)
+        box.append(slice(side.start + spare // 2, side.stop - (spare + 1) // 2))
+    part = values[box[0], box[1]]
+    return part if min(part.shape) >= SMALLEST and np.isfinite(part).any() else values
 
 
 def _refined(reading: SurfaceReading) -> float:
@@ -148,7 +168,11 @@ def _refined(reading: SurfaceReading) -> float:
 
 
 def _read(
-    values: NDArray[np.float32], pixel: tuple[float, float], model: "SurfaceModel", refuse: bool
+    values: NDArray[np.float32],
+    pixel: tuple[float, float],
+    model: "SurfaceModel",
+    refuse: bool,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SurfaceReading:
     ny, nx = values.shape
     known = np.isfinite(values)
@@ -172,7 +196,7 @@ def _read(
     box = rows, columns
     values, known = values[box], known[box]
     prepared = prepare(values, pixel)
-    maps = model.maps(prepared)
+    maps = model.maps(prepared, progress)
     terraces = map_terraces(maps.step, maps.direction)
     decoded = decode(maps, terraces)
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)

@@ -1,6 +1,6 @@
 """The default model of surfaces: a small ensemble of multi-task networks, run tile by tile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,8 +107,16 @@ class SurfaceModel:
         """Number of members."""
         return len(self._members)
 
-    def maps(self, prepared: Prepared) -> Maps:
-        """Run the networks over an image, in tiles if it is large."""
+    def maps(self, prepared: Prepared, progress: Callable[[int, int], None] | None = None) -> Maps:
+        """Run the networks over an image, in tiles if it is large.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            The image.
+        progress : callable, optional
+            Called with the tiles done, and all of them.
+        """
         height, width = prepared.shape
         half = (-(-height // 2), -(-width // 2))
         atom = np.zeros((height, width), np.float32)
@@ -119,7 +127,10 @@ class SurfaceModel:
         area = 0.0
         known = prepared.known
         with _quiet():
-            for rows, columns, inner_rows, inner_columns in _tiles(prepared.channels.shape[1:]):
+            tiles = list(_tiles(prepared.channels.shape[1:]))
+            for done, (rows, columns, inner_rows, inner_columns) in enumerate(tiles):
+                if progress is not None:
+                    progress(done, len(tiles))
                 part = prepared.channels[:, rows, columns]
                 out = self._run(part, known[rows, columns])
                 place = (
@@ -151,6 +162,8 @@ class SurfaceModel:
                 share = float(part.shape[1] * part.shape[2])
                 quality += share * out["quality"]
                 area += share
+        if progress is not None:
+            progress(len(tiles), len(tiles))
         return Maps(
             atom,
             np.concatenate(points),
