@@ -190,8 +190,8 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     )
     from bluesky_gpsts.catalog import open_catalog
 
-    _check_place(options.what, options.catalog)
-    with open_catalog(options.catalog) as catalog:
+    _check_run(options.what)
+    with open_catalog(options.catalog, create=False) as catalog:
         if options.what == "all":
             listed: list[dict[str, Any]] = []
             bar = _bar("runs")
@@ -223,17 +223,12 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     return 0
 
 
-def _check_place(what: str, catalog: str | None) -> None:
-    """Refuse a file that is missing, and a catalog that would be made by looking for it."""
+def _check_run(what: str) -> None:
+    """Refuse the name of a missing file, before a catalog is opened to look for such a run."""
     if not what or any(mark in what for mark in "/\\."):
         raise ValueError(
             f"there is no file or folder {what!r}; give a .dat or .3ds file, a folder of them, the "
             "uid of a run, or 'all'"
-        )
-    elsewhere = catalog is None or "://" in catalog or catalog.startswith("profile:")
-    if not elsewhere and not Path(str(catalog)).is_dir():
-        raise ValueError(
-            f"there is no catalog {catalog}; give the directory of one, a Tiled URI or profile:NAME"
         )
 
 

@@ -129,7 +129,7 @@ def _sessions(options: argparse.Namespace) -> "tuple[tuple[Session, ...], str] |
         rows = read_labels(options.labels)
         from bluesky_gpsts.catalog import open_catalog
 
-        with open_catalog(options.catalog) as catalog:
+        with open_catalog(options.catalog, create=False) as catalog:
             found = read_labelled_runs(catalog, rows)
         _tell_left_out(found.left_out)
         return found.sessions, f"runs in {options.labels.name}"

@@ -240,3 +240,35 @@ def test_a_folder_is_classified_file_by_file(folder, trained, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "there is no .dat or .3ds file in" in complaint(capsys, "classify", empty)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report",),
+        ("classify", "deadbeef", "--model", "linear"),
+        ("classify", "all", "--model", "linear"),
+        ("library", "show"),
+        ("library", "grow"),
+        ("train", "linear", "--labels", "labels.csv"),
+        ("catalog", "list"),
+        ("catalog", "profile"),
+        ("catalog", "sync"),
+    ],
+)
+def test_a_mistyped_catalog_is_told_and_not_made(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("uid,seq_num,class\nabc,1,WS2\n")
+    before = sorted(tmp_path.rglob("*"))
+    option = () if arguments[0] == "catalog" else ("--catalog",)
+    for place in ("mistyped", "."):
+        text = complaint(capsys, *arguments, *option, place)
+        assert f"There is no catalog in {tmp_path / place}; give the directory of one" in text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("what", ["monday/", "picture.tiff", r"data\monday", ""])
+def test_a_missing_file_is_not_looked_for_in_the_catalog(what, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLUESKY_GPSTS_CATALOG", str(tmp_path / "none"))
+    text = complaint(capsys, "classify", what, "--model", "linear")
+    assert f"there is no file or folder {what!r}; give a .dat or .3ds file" in text
