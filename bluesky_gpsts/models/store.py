@@ -166,7 +166,7 @@ def read_weights(
         size = file.stat().st_size
         # The size is looked at first, so that a wrong file is not read into memory as a whole.
         if size != described.bytes or size > _LARGEST:
-            cut = "; was it cut off?" if size < described.bytes else ""
+            cut = " (was it cut off?)" if size < described.bytes else ""
             raise ModelError(mismatch(path, "bytes", described.bytes, f"has {size}{cut}"))
         data = file.read_bytes()
     except OSError as error:
@@ -185,7 +185,10 @@ def read_weights(
         if not isinstance(settings, Mapping):
             raise TypeError(f"its settings are {type(settings).__name__}")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{file} is no weights file of this package: {error!r}") from error
+        raise ModelError(
+            f"{file} is no weights file of this package ({error}); get it again from where it "
+            "came, or train the model again"
+        ) from error
     for what, in_card, in_file in (
         ("kind", described.kind, kind),
         ("classes", described.classes, classes),

@@ -1,5 +1,7 @@
 """New classes from a few examples: learned, without forgetting, without changing the old one."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,11 @@ def test_bad_examples_and_names_are_refused(known):
         known.with_class("new", bias, didv[:0])
     with pytest.raises(ValueError, match="name of a class is 5; give a text"):
         known.with_class(5, bias, didv)
+    for name in ("", " ", " WS2", "WS2 ", "a\n"):
+        with pytest.raises(
+            ValueError, match=re.escape(f"of a class is {name!r}; give one that is")
+        ):
+            known.with_class(name, bias, didv)
     with pytest.raises(ValueError, match="example 1 of 'new' is of no use: constant"):
         known.with_class("new", bias, np.ones((1, bias.size)))
 
