@@ -187,7 +187,7 @@ def _catalog(options: argparse.Namespace) -> int:
         print(f"{len(outcomes)} runs were waiting in the journal")
         write_json(options.json, [str(outcome) for outcome in outcomes])
         return 0
-    with open_catalog(options.where) as catalog:
+    with open_catalog(options.where, create=options.action == "serve") as catalog:
         if options.action == "profile":
             print(catalog.profile("gpsts"), end="")
             print(
@@ -223,7 +223,7 @@ def _report(options: argparse.Namespace) -> int:
     from bluesky_gpsts.analysis import write_report
     from bluesky_gpsts.catalog import find, open_catalog
 
-    with open_catalog(options.catalog) as catalog:
+    with open_catalog(options.catalog, create=False) as catalog:
         if options.uid is None:
             runs = find(catalog, plan_name="gp_sts")
             if not runs:

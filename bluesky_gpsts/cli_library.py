@@ -57,7 +57,7 @@ def run_library(options: argparse.Namespace) -> int:
         from bluesky_gpsts.analysis.defects import grown, library_folder
         from bluesky_gpsts.catalog import open_catalog
 
-        with open_catalog(options.catalog) as catalog:
+        with open_catalog(options.catalog, create=False) as catalog:
             folder = options.folder or library_folder(catalog)
             if options.action == "grow":
                 library = Library.read(folder) if Library.exists(folder) else Library.empty()

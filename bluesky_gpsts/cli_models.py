@@ -19,6 +19,8 @@ __all__ = ["COMMANDS", "add_commands"]
 _LISTED = 40
 """So many spectra are listed one by one on the terminal; all are in the JSON file."""
 
+_COLUMNS = f"{'class':16} {'probability':>11}  {'novelty':>7}"
+
 
 def add_commands(commands: Any) -> None:
     """Add the subcommands to the parser of ``gpsts``.
@@ -59,7 +61,7 @@ def _models(options: argparse.Namespace) -> int:
         cards += of_images.models()
     for card in cards:
         print(f"{card.id:32}  {card.kind:14}  {card.bytes / 1e6:.2f} MB  {', '.join(card.classes)}")
-        print(f"    trained on {card.data}, seed {card.seed}; {card.licence}")
+        print(f"    trained on {card.data}, seed {card.seed}; licence {card.licence}")
         for split, metrics in card.metrics.items():
             listed = ", ".join(f"{metric} {round(value, 3):g}" for metric, value in metrics.items())
             print(f"    {split}: {listed}")
@@ -157,6 +159,8 @@ def _classify_folder(
     if not files:
         raise ValueError(f"there is no .dat or .3ds file in {folder}; give another folder")
     listed: list[dict[str, Any]] = []
+    width = max(len(str(file.relative_to(folder))) for file in files)
+    print(f"{'file':{width}}  {_COLUMNS}")
     for file in files:
         name = str(file.relative_to(folder))
         try:
@@ -168,12 +172,11 @@ def _classify_folder(
         rows = _rows(classifier.classify(measured.bias, measured.didv), measured.numbers)
         listed.append({"file": name, "didv_from": measured.source, "spectra": rows})
         if len(rows) == 1:
-            row = rows[0]
-            text = row["problem"] or f"{row['class']}  {row['confidence']:.3f}"
+            text = _columns(rows[0])
         else:
             counts = Counter(row["class"] or "not judged" for row in rows)
             text = ", ".join(f"{label} {count}" for label, count in counts.most_common())
-        print(f"{name}  {text}")
+        print(f"{name:{width}}  {text}")
     write_json(options.json, {"model": model, "files": listed})
     return int(any("problem" in one for one in listed))
 
@@ -190,8 +193,8 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     )
     from bluesky_gpsts.catalog import open_catalog
 
-    _check_place(options.what, options.catalog)
-    with open_catalog(options.catalog) as catalog:
+    _check_run(options.what)
+    with open_catalog(options.catalog, create=False) as catalog:
         if options.what == "all":
             listed: list[dict[str, Any]] = []
             bar = _bar("runs")
@@ -223,17 +226,12 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     return 0
 
 
-def _check_place(what: str, catalog: str | None) -> None:
-    """Refuse a file that is missing, and a catalog that would be made by looking for it."""
+def _check_run(what: str) -> None:
+    """Refuse the name of a missing file, before a catalog is opened to look for such a run."""
     if not what or any(mark in what for mark in "/\\."):
         raise ValueError(
             f"there is no file or folder {what!r}; give a .dat or .3ds file, a folder of them, the "
             "uid of a run, or 'all'"
-        )
-    elsewhere = catalog is None or "://" in catalog or catalog.startswith("profile:")
-    if not elsewhere and not Path(str(catalog)).is_dir():
-        raise ValueError(
-            f"there is no catalog {catalog}; give the directory of one, a Tiled URI or profile:NAME"
         )
 
 
@@ -262,18 +260,19 @@ def _rows(found: "Classes", numbers: Any) -> list[dict[str, Any]]:
     ]
 
 
+def _columns(row: dict[str, Any]) -> str:
+    """What was found of a spectrum, below `_COLUMNS`."""
+    if row["problem"]:
+        return f"{'not judged':16} {row['problem']}"
+    return f"{row['class']:16} {row['confidence']:11.3f}  {row['novelty']:7.3f}"
+
+
 def _print_rows(rows: list[dict[str, Any]], model: str) -> None:
     from collections import Counter
 
-    print(f"{'number':>6}  {'class':16} {'probability':>11}  {'novelty':>7}")
+    print(f"{'number':>6}  {_COLUMNS}")
     for row in rows[:_LISTED]:
-        if row["problem"]:
-            print(f"{row['number']:6}  {'not judged':16} {row['problem']}")
-        else:
-            print(
-                f"{row['number']:6}  {row['class']:16} {row['confidence']:11.3f}  "
-                f"{row['novelty']:7.3f}"
-            )
+        print(f"{row['number']:6}  {_columns(row)}")
     if len(rows) > _LISTED:
         print(f"... and {len(rows) - _LISTED} more; --json FILE writes them all")
     counts = Counter(row["class"] or "not judged" for row in rows)

@@ -129,7 +129,7 @@ def _sessions(options: argparse.Namespace) -> "tuple[tuple[Session, ...], str] |
         rows = read_labels(options.labels)
         from bluesky_gpsts.catalog import open_catalog
 
-        with open_catalog(options.catalog) as catalog:
+        with open_catalog(options.catalog, create=False) as catalog:
             found = read_labelled_runs(catalog, rows)
         _tell_left_out(found.left_out)
         return found.sessions, f"runs in {options.labels.name}"
@@ -147,6 +147,7 @@ def _train_paper(options: argparse.Namespace, seed: int) -> int:
     from bluesky_gpsts.spectra import paper_training
 
     given = _sessions(options)
+    licence = _licence(own=given is not None)
     if given is None:
         from bluesky_gpsts.benchmarks.classifier_paper import DIFFICULTY, paper_sessions
 
@@ -158,7 +159,7 @@ def _train_paper(options: argparse.Namespace, seed: int) -> int:
         print(f"test after epoch {test.epoch}: {100 * test.accuracy:.1f} % of {len(test.truth)}")
     print("The split is by spectrum, so that tips of the test are known from training.")
     metrics = {"random split": {"test accuracy": training.tests[-1].accuracy}}
-    card = _save(training.classifier, options, "paper", data, seed, metrics)
+    card = _save(training.classifier, options, "paper", data, seed, metrics, licence)
     if options.figures is not None:
         for path in write_figures(training, options.figures):
             print(path)
@@ -204,7 +205,8 @@ def _train_spectra(options: argparse.Namespace, seed: int) -> int:
         print(
             f"{what}: {', '.join(f'{name} {round(value, 3):g}' for name, value in found.items())}"
         )
-    card = _save(classifier, options, f"my-{options.what}", data, seed, metrics)
+    licence = _licence(own=given is not None)
+    card = _save(classifier, options, f"my-{options.what}", data, seed, metrics, licence)
     write_json(options.json, {"model": card.as_dict()})
     return 0
 
@@ -260,6 +262,11 @@ def _check_rest(kept: "tuple[Session, ...]", sessions: "tuple[Session, ...]", wh
             )
 
 
+def _licence(own: bool) -> str:
+    """Licence of the weights: who trains on spectra of their own chooses it."""
+    return "not stated (yours to choose)" if own else "BSD-3-Clause"
+
+
 def _metrics(classifier: "Classifier", sessions: "tuple[Session, ...]") -> dict[str, float]:
     """Balanced accuracy whatever the novelty, and the share that is called none of the classes."""
     import numpy as np
@@ -283,10 +290,18 @@ def _save(
     data: str,
     seed: int,
     metrics: dict[str, dict[str, float]],
+    licence: str,
 ) -> "Card":
     from bluesky_gpsts.spectra.registry import Card, save
 
-    card = Card.of(classifier, name=options.name or name, data=data, seed=seed, metrics=metrics)
+    card = Card.of(
+        classifier,
+        name=options.name or name,
+        data=data,
+        seed=seed,
+        metrics=metrics,
+        licence=licence,
+    )
     card = save(classifier, card, options.out)
     print(f"{card.id} in {options.out}")
     return card

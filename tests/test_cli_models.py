@@ -78,8 +78,11 @@ def test_models_are_listed(trained, capsys, tmp_path):
     assert main(["models", str(trained / "models"), "--json", str(out)]) == 0
     text = capsys.readouterr().out
     assert "paper@" in text and "left, right" in text and "random split: test accuracy" in text
+    assert "licence not stated (yours to choose)" in text
     (card,) = json.loads(out.read_text())
-    assert card["name"] == "paper" and card["licence"] == "BSD-3-Clause"
+    assert card["name"] == "paper" and card["licence"] == "not stated (yours to choose)"
+    assert main(["models"]) == 0
+    assert "licence BSD-3-Clause" in capsys.readouterr().out
     assert "no folder" in complaint(capsys, "models", tmp_path / "missing")
 
 
@@ -193,10 +196,24 @@ def test_the_default_kind_is_trained_on_labelled_files(folder, capsys, tmp_path)
     card = registry.card(out / "my-spectra.json")
     assert card.kind == "default" and card.classes == ("left", "right")
     assert card.metrics["sessions held out"]["spectra"] == 10.0
+    assert card.licence.startswith("not stated")
     assert json.loads((tmp_path / "result.json").read_text())["model"]["sha256"] == card.sha256
     path = write(tmp_path / "new.dat", conductance("right", 99))
     assert main(["classify", str(path), "--model", str(out)]) == 0
     assert "right 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "fewest", "count"), [("linear", 3, 3), ("spectra", 2, 2)])
+def test_too_few_spectra_beside_those_of_the_test(kind, fewest, count, folder, capsys, tmp_path):
+    root = tmp_path / "labelled"
+    for name in ("left", "right"):
+        (root / name).mkdir(parents=True)
+        for seed in range(count if name == "right" else 6):
+            shutil.copy(folder / name / f"{seed}.dat", root / name)
+    text = complaint(capsys, "train", kind, "--folder", root, "--out", tmp_path / "models")
+    assert f"class 'right' has {count - 1} spectra left to train on after a quarter" in text
+    assert f"'gpsts train {kind}' needs {fewest}; give at least {fewest + 1} files" in text
+    assert not (tmp_path / "models").exists()
 
 
 def _only(seed: int):
@@ -218,7 +235,7 @@ def test_the_default_kind_is_trained_on_simulated_sessions(capsys, tmp_path):
 def test_the_linear_kind_is_trained_on_simulated_sessions(capsys, tmp_path):
     assert main(["train", "linear", "--sessions", "12", "--out", str(tmp_path)]) == 0
     card = registry.card(tmp_path)
-    assert (card.name, card.kind) == ("my-linear", "linear")
+    assert (card.name, card.kind, card.licence) == ("my-linear", "linear", "BSD-3-Clause")
     assert card.metrics["new simulated sessions, difficulty 0.3"]["balanced accuracy"] > 0.9
     assert main(["models", str(tmp_path)]) == 0
     assert "my-linear@" in capsys.readouterr().out
@@ -233,6 +250,10 @@ def test_a_folder_is_classified_file_by_file(folder, trained, tmp_path, capsys):
     assert main(["classify", str(copy), "--model", model, "--json", str(out)]) == 1
     shown = capsys.readouterr().out
     assert "not read: damaged.dat is not a Nanonis .dat spectrum" in shown
+    header, first = shown.splitlines()[:2]
+    assert header.split() == ["file", "class", "probability", "novelty"]
+    assert first.startswith("0.dat ") and header.index("class") == first.index("left")
+    assert len(first) == len(header) and 0.0 <= float(first.split()[-1]) <= 1.0
     files = json.loads(out.read_text())["files"]
     assert len(files) == 21 and sum("problem" in one for one in files) == 1
     named = [one["spectra"][0]["class"] for one in files if "spectra" in one]
@@ -240,3 +261,35 @@ def test_a_folder_is_classified_file_by_file(folder, trained, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "there is no .dat or .3ds file in" in complaint(capsys, "classify", empty)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report",),
+        ("classify", "deadbeef", "--model", "linear"),
+        ("classify", "all", "--model", "linear"),
+        ("library", "show"),
+        ("library", "grow"),
+        ("train", "linear", "--labels", "labels.csv"),
+        ("catalog", "list"),
+        ("catalog", "profile"),
+        ("catalog", "sync"),
+    ],
+)
+def test_a_mistyped_catalog_is_told_and_not_made(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("uid,seq_num,class\nabc,1,WS2\n")
+    before = sorted(tmp_path.rglob("*"))
+    option = () if arguments[0] == "catalog" else ("--catalog",)
+    for place in ("mistyped", "."):
+        text = complaint(capsys, *arguments, *option, place)
+        assert f"There is no catalog in {tmp_path / place}; give the directory of one" in text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("what", ["monday/", "picture.tiff", r"data\monday", ""])
+def test_a_missing_file_is_not_looked_for_in_the_catalog(what, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLUESKY_GPSTS_CATALOG", str(tmp_path / "none"))
+    text = complaint(capsys, "classify", what, "--model", "linear")
+    assert f"there is no file or folder {what!r}; give a .dat or .3ds file" in text

@@ -185,8 +185,11 @@ def find_files(folder: Path) -> list[Path]:
 
 def complaint(name: str, file: Path, error: Exception) -> str:
     """Say what is wrong with a file, which gets the name that it has for the user."""
-    text = str(error)
-    return name + text[len(file.name) :] if text.startswith(file.name) else f"{name}: {text}"
+    text = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    for called in (str(file), file.name):
+        if text.startswith(called):
+            return name + text[len(called) :]
+    return f"{name}: {text}"
 
 
 def read_folder(folder: str | Path) -> Labelled:
@@ -194,7 +197,8 @@ def read_folder(folder: str | Path) -> Labelled:
 
     A folder within a class folder is a session; folders of one name in several classes are one
     session, which splits keep whole. Files that lie in the class folder itself are sessions of
-    their own. Files that cannot be read, and spectra that no classifier could judge, are left out.
+    their own. Files that cannot be read, files of another kind, and spectra that no classifier
+    could judge are left out.
 
     Parameters
     ----------
@@ -222,11 +226,13 @@ def read_folder(folder: str | Path) -> Labelled:
     left_out += [
         f"{file.name}: lies in no class folder"
         for file in sorted(root.iterdir())
-        if file.suffix.lower() in FILES
+        if file.suffix.lower() in FILES and file.is_file()
     ]
     for place in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
         sources[place.name] = []
-        for file in find_files(place):
+        for file in sorted(p for p in place.rglob("*") if p.is_file()):
+            if file.name.startswith("."):
+                continue
             name = str(file.relative_to(root))
             try:
                 measured = read_file(file)

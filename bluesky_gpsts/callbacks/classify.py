@@ -132,7 +132,8 @@ class Classify(CallbackBase):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        if not all(hasattr(classifier, what) for what in ("name", "classes", "classify")):
+        parts = ("name", "classes", "classify")
+        if isinstance(classifier, type) or not all(hasattr(classifier, part) for part in parts):
             raise ValueError(
                 f"the classifier is {classifier!r}; give one, such as "
                 "bluesky_gpsts.spectra.registry.load('default')"
@@ -143,6 +144,7 @@ class Classify(CallbackBase):
             raise ValueError(f"waiting is {waiting!r} spectra; give a whole number of 1 or more")
         self.classifier = classifier
         self._last_error = ""
+        self._died = ""
         self.model = model or classifier.name
         self.patience = float(patience)
         self._classes = len(classifier.classes)
@@ -199,17 +201,19 @@ class Classify(CallbackBase):
             self._count += 1
             job = _Job(self._run, number, bias, didv, now)
             key = (self._run, self._count)
-            if self._closed:
-                self._finished.append(self._unjudged(number, "the classifier is closed", 0.0))
+            if self._closed or self._died:
+                problem = self._died or "the classifier is closed"
+                self._finished.append(self._unjudged(number, problem, 0.0))
                 return doc
             self._pending[key] = job
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
             with self._changed:
-                self._pending.pop(key, None)
-                problem = f"queue full: {self._jobs.maxsize} spectra wait for the classifier"
-                self._finished.append(self._unjudged(number, problem, 0.0))
+                # Unless it has come out meanwhile.
+                if self._pending.pop(key, None) is not None:
+                    problem = f"queue full: {self._jobs.maxsize} spectra wait for the classifier"
+                    self._finished.append(self._unjudged(number, problem, 0.0))
         return doc
 
     def take(self) -> list[Classified]:
@@ -231,7 +235,8 @@ class Classify(CallbackBase):
         Parameters
         ----------
         timeout : float
-            Seconds to wait at most; spectra that are not judged then come out as not ready.
+            Seconds to wait at most; spectra that are not judged then come out as not ready. A
+            worker that has died is not waited for.
 
         Returns
         -------
@@ -241,7 +246,7 @@ class Classify(CallbackBase):
         with self._changed:
             ready = self._changed.wait_for(lambda: not self._pending, timeout)
             self._give_up(-math.inf)
-        return ready
+        return ready and not self._died
 
     def close(self) -> None:
         """End the worker after what it is doing; does not wait for it."""
@@ -277,12 +282,22 @@ class Classify(CallbackBase):
             waited = now - job.arrived
             if waited > patience:
                 del self._pending[key]
-                problem = f"not ready after {waited:.1f} s"
+                problem = self._died or f"not ready after {waited:.1f} s"
                 self._finished.append(self._unjudged(job.seq_num, problem, waited))
         if not self._pending:
             self._changed.notify_all()
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            # Nobody must wait for a thread that is gone.
+            with self._changed:
+                self._died = f"the classifier's thread died of {type(error).__name__}: {error}"
+                self._give_up(-math.inf)
+            logger.critical("%s; the run goes on without classes", self._died, exc_info=True)
+
+    def _serve(self) -> None:
         while True:
             job = self._jobs.get()
             if job is None or self._closed:
@@ -304,16 +319,17 @@ class Classify(CallbackBase):
         waited = begin - job.arrived
         try:
             found = self.classifier.classify(job.bias, job.didv[None, :])
+            if np.shape(found.probabilities) != (1, self._classes):
+                raise ValueError(
+                    f"probabilities of shape {np.shape(found.probabilities)} for one spectrum and "
+                    f"{self._classes} classes; it must give (1, {self._classes})"
+                )
             probabilities = np.array(found.probabilities[0], dtype=float)
             novelty, label, problem = (
                 float(found.novelty[0]),
                 str(found.labels[0]),
                 str(found.problems[0]),
             )
-            if probabilities.size != self._classes:
-                raise ValueError(
-                    f"of {self._classes} classes it gives {probabilities.size} probabilities"
-                )
         # A classifier that calls sys.exit must not end the thread either.
         except (Exception, SystemExit) as error:
             text = f"raised {type(error).__name__}: {error}"

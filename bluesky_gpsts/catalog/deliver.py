@@ -108,9 +108,10 @@ def sync(
     Raises
     ------
     CatalogError
-        The directory cannot be written, no server answers, or a session is delivering.
+        There is no catalog, the directory cannot be written, no server answers, or a session is
+        delivering.
     """
-    place = locate(where, key)
+    place = locate(where, key, create=False)
     lock = FileLock(place.layout.lock("deliver"), thread_local=False)
     try:
         lock.acquire(timeout=0)

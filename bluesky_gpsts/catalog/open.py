@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .contents import run_of
 from .errors import CatalogError
 from .journal import Journal
 from .layout import api_key, read_json
@@ -191,7 +192,7 @@ class Catalog:
             self.wait_delivered(self.journal.ended)
         client = self.client
         if isinstance(key, str):
-            return _by_uid(client, key)
+            return _by_uid(client, key, self.place.name)
         if isinstance(key, int) and key < 0:
             if -key > len(client):
                 raise KeyError(f"There are {len(client)} runs, so none is number {key}.")
@@ -280,22 +281,29 @@ class Catalog:
         self._link.close()
 
 
-def _by_uid(client: Any, uid: str) -> Any:
+def _by_uid(client: Any, uid: str, place: str) -> Any:
     from tiled.queries import Like
 
     if len(uid) >= 36:
-        return client[uid]
+        found = run_of(client, uid)
+        if found is None:
+            raise KeyError(f"No run has the uid {uid!r} in the catalog {place}.")
+        return found
     if len(uid) < 5:
         raise KeyError(f"{uid!r} is too short for a uid; give five characters or more.")
     found = client.search(Like("start.uid", f"{uid}%")).values().head(2)
     if len(found) == 1:
         return found[0]
     what = "More than one run has" if found else "No run has"
-    raise KeyError(f"{what} a uid that begins with {uid!r}.")
+    raise KeyError(f"{what} a uid that begins with {uid!r} in the catalog {place}.")
 
 
 def open_catalog(
-    where: str | Path | None = None, *, deliver: bool = True, key: str | None = None
+    where: str | Path | None = None,
+    *,
+    deliver: bool = True,
+    key: str | None = None,
+    create: bool = True,
 ) -> Catalog:
     """Open a catalog, starting its server if it is an embedded one that nobody serves yet.
 
@@ -309,6 +317,9 @@ def open_catalog(
         Whether to hand journaled runs to Tiled. False to read only.
     key : str, optional
         API key of a server elsewhere. Default: the environment variable TILED_API_KEY.
+    create : bool
+        Whether a directory without a catalog becomes a new one. False where a mistyped path
+        must not.
 
     Returns
     -------
@@ -317,7 +328,8 @@ def open_catalog(
     Raises
     ------
     CatalogError
-        The directory cannot be written (nothing has been started then), or the server does
-        not start or cannot be reached.
+        The directory cannot be written (nothing has been started then), holds no catalog and
+        `create` is False (nothing has been made then), or the server does not start or cannot
+        be reached.
     """
-    return Catalog(locate(where, key), deliver=deliver)
+    return Catalog(locate(where, key, create=create), deliver=deliver)

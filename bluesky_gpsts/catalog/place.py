@@ -50,7 +50,9 @@ class Place:
         return self.uri or str(self.layout.root)
 
 
-def locate(where: str | Path | None = None, key: str | None = None) -> Place:
+def locate(
+    where: str | Path | None = None, key: str | None = None, *, create: bool = True
+) -> Place:
     """Tell a directory, a URI and a profile apart, and prepare the local folders.
 
     Parameters
@@ -60,6 +62,8 @@ def locate(where: str | Path | None = None, key: str | None = None) -> Place:
         directory in the environment variable BLUESKY_GPSTS_CATALOG, else the user's data folder.
     key : str, optional
         API key of a server elsewhere. Default: the environment variable TILED_API_KEY.
+    create : bool
+        Whether a directory without a catalog becomes a new one.
 
     Returns
     -------
@@ -68,7 +72,8 @@ def locate(where: str | Path | None = None, key: str | None = None) -> Place:
     Raises
     ------
     CatalogError
-        The directory cannot be written.
+        The directory cannot be written; or it holds no catalog and `create` is False, and
+        nothing has been made then.
     """
     text = str(where) if where is not None else ""
     key = key or os.environ.get(CLIENT_KEY_VARIABLE)
@@ -81,7 +86,13 @@ def locate(where: str | Path | None = None, key: str | None = None) -> Place:
         key = parse_qs(parts.query).get("api_key", [key])[0]
         uri = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
         return Place(prepare(_outpost(parts.netloc + parts.path)), uri=uri, key=key)
-    return Place(prepare(where if where is not None else default_directory()))
+    root = Path(where if where is not None else default_directory()).expanduser().absolute()
+    if not create and not Layout(root).journals.is_dir():
+        raise CatalogError(
+            f"There is no catalog in {root}; give the directory of one, the address of a Tiled "
+            "server or profile:NAME (a session makes a new catalog)."
+        )
+    return Place(prepare(root))
 
 
 def _outpost(name: str) -> Path:

@@ -48,16 +48,20 @@ class Bias(SettingSignal):
         super().__init__(group="bias", units="V", precision=4, **kwargs)
 
     def _refuse(self, values: list[Any]) -> None:
+        self._checked(values[0])
+
+    def _checked(self, target: float) -> bool:
+        """Refuse a bias (V) that is out of limits, and tell whether the feedback is on."""
         limits, client = limits_of(self), link_of(self).main
         feedback = bool(SETTINGS["feedback"].read(client)[0])
-        limits.check_bias(values[0], feedback=feedback)
+        limits.check_bias(target, feedback=feedback)
         if feedback:
-            limits.check_junction(values[0], SETTINGS["setpoint"].read(client)[0])
+            limits.check_junction(target, SETTINGS["setpoint"].read(client)[0])
+        return feedback
 
     def _write(self, target: float) -> None:
         limits, client = limits_of(self), link_of(self).main
-        self._refuse([target])
-        (feedback,) = SETTINGS["feedback"].read(client)
+        feedback = self._checked(target)
         (start,) = self.group.read(client)
         if feedback and start * target < 0:
             z = self.root.z_controller
@@ -94,15 +98,17 @@ class Feedback(SettingSignal):
         super().__init__(group="feedback", whole=True, **kwargs)
 
     def _refuse(self, values: list[Any]) -> None:
-        (number,) = values
-        if number not in (0, 1):
-            raise LimitError(f"{self.name} is 1 (on) or 0 (off), not {number!r}")
-        if number:
+        if self._on(values[0]):
             self.parent.check_feedback_on()
 
+    def _on(self, number: float) -> bool:
+        if number not in (0, 1):
+            raise LimitError(f"{self.name} is 1 (on) or 0 (off), not {number!r}")
+        return bool(number)
+
     def _write(self, number: float) -> None:
-        self._refuse([number])
-        self.parent.switch_feedback(bool(number))
+        # Which checks whether the feedback may be switched on.
+        self.parent.switch_feedback(self._on(number))
         self._confirm(number)
 
 

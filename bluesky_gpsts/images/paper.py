@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bluesky_gpsts.images.networks import build_atoms, build_defects, build_terraces, fold
 from bluesky_gpsts.images.prepare import check_image, level
-from bluesky_gpsts.images.weights import filled
+from bluesky_gpsts.models.weights import filled
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_gpsts.images.features import PATCH, DefectTable
-from bluesky_gpsts.images.weights import filled
+from bluesky_gpsts.models.weights import filled
 
 if TYPE_CHECKING:
     import torch

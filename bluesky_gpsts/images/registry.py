@@ -1,12 +1,11 @@
 """Models of images on disk; `bluesky_gpsts.models.store` says in which files."""
 
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bluesky_gpsts.models.card import Card, Model, ModelError
-from bluesky_gpsts.models.store import find_card, list_cards, read_weights, write_model
+from bluesky_gpsts.models.store import list_cards, load_kind, write_model
 
 if TYPE_CHECKING:
     from bluesky_gpsts.images.patchnet import DefectNet
@@ -17,7 +16,6 @@ __all__ = ["SHIPPED", "load_classes", "load_model", "load_surface", "models", "s
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the models that come with the package."""
 
-# Module and class of each kind.
 _KINDS = {
     "surface": ("surfacemodel", "SurfaceModel"),
     "defect-classes": ("patchnet", "DefectNet"),
@@ -34,10 +32,10 @@ def save_model(model: Model, card: Card, folder: str | Path) -> Card:
     ------
     ModelError
         The kind is unknown, or the card is of another model.
+    OSError
+        The folder cannot be written.
     """
-    if card.kind not in _KINDS:
-        raise ModelError(_unknown(card.kind))
-    return write_model(model, card, folder)
+    return write_model(model, card, folder, _KINDS)
 
 
 def models(folder: str | Path | None = None) -> list[Card]:
@@ -48,8 +46,6 @@ def models(folder: str | Path | None = None) -> list[Card]:
     ModelError
         The folder does not exist, or a card in it cannot be understood.
     """
-    if folder is None and not SHIPPED.is_dir():
-        return []
     return list_cards(SHIPPED if folder is None else folder)
 
 
@@ -60,7 +56,8 @@ def load_model(model: str | Path) -> tuple[Any, Card]:
     ----------
     model : str or Path
         Name of a model of the package ("surface", "paper-terraces", "paper-atoms",
-        "paper-defects"), or path of a user's: of its card, its weights, or a folder with one.
+        "paper-defects", "classes"), or path of a user's: of its card, its weights, or a folder
+        with one.
 
     Returns
     -------
@@ -73,19 +70,7 @@ def load_model(model: str | Path) -> tuple[Any, Card]:
         There is no such model, its kind is unknown, its weights do not match the card, or do not
         make a model of its kind.
     """
-    path = find_card(model, SHIPPED)
-    described = Card.read(path)
-    if described.kind not in _KINDS:
-        raise ModelError(f"{path}: {_unknown(described.kind)}")
-    arrays, settings = read_weights(path, described)
-    module, name = _KINDS[described.kind]
-    kind = getattr(import_module(f"bluesky_gpsts.images.{module}"), name)
-    try:
-        return kind.from_arrays(arrays, settings), described
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"{path}: its weights make no model of the kind {described.kind!r}: {error}"
-        ) from error
+    return load_kind(model, SHIPPED, _KINDS, "bluesky_gpsts.images")
 
 
 @lru_cache(maxsize=2)
@@ -97,12 +82,8 @@ def load_surface(model: str | Path = "surface") -> "SurfaceModel":
     ModelError
         As `load_model`, or the model is of another kind.
     """
-    found, card = load_model(model)
-    if card.kind != "surface":
-        raise ModelError(
-            f"the model {card.name!r} is of the kind {card.kind!r}; give one of the kind 'surface'"
-        )
-    return cast("SurfaceModel", found)
+    surface: SurfaceModel = _load_of("surface", model)
+    return surface
 
 
 @lru_cache(maxsize=2)
@@ -114,14 +95,14 @@ def load_classes(model: str | Path = "classes") -> "DefectNet":
     ModelError
         As `load_model`, or the model is of another kind.
     """
+    classes: DefectNet = _load_of("defect-classes", model)
+    return classes
+
+
+def _load_of(kind: str, model: str | Path) -> Any:
     found, card = load_model(model)
-    if card.kind != "defect-classes":
+    if card.kind != kind:
         raise ModelError(
-            f"the model {card.name!r} is of the kind {card.kind!r}; give one of the kind "
-            "'defect-classes'"
+            f"the model {card.name!r} is of the kind {card.kind!r}; give one of the kind {kind!r}"
         )
-    return cast("DefectNet", found)
-
-
-def _unknown(kind: str) -> str:
-    return f"the kind of model {kind!r} is unknown; this version knows {', '.join(sorted(_KINDS))}"
+    return found

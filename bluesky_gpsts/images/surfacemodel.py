@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bluesky_gpsts.images.networks import OUTPUTS, QUALITIES, build_surface, fold
 from bluesky_gpsts.images.prepare import CELL, CHANNELS, Prepared
-from bluesky_gpsts.images.weights import filled
+from bluesky_gpsts.models.weights import filled
 
 if TYPE_CHECKING:
     import torch

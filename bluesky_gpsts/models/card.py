@@ -69,7 +69,7 @@ class Card:
     versions : dict
         Versions of the libraries that trained it.
     licence : str
-        Licence of the weights, an SPDX name.
+        Licence of the weights, an SPDX name, or that there is none yet.
     sha256 : str
         SHA-256 of the weights file, 64 hexadecimal digits; "" before it is saved.
     bytes : int
@@ -113,7 +113,7 @@ class Card:
         metrics : mapping
             For each split ("sessions held out") its metrics ("balanced accuracy": 0.9).
         licence : str
-            Licence of the weights, an SPDX name.
+            Licence of the weights, an SPDX name, or that there is none yet.
 
         Returns
         -------

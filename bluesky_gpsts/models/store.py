@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,24 @@ import numpy as np
 
 from bluesky_gpsts.models.card import CARD, Card, Model, ModelError
 
-__all__ = ["WEIGHTS", "find_card", "list_cards", "mismatch", "read_weights", "write_model"]
+__all__ = [
+    "WEIGHTS",
+    "Kinds",
+    "find_card",
+    "list_cards",
+    "load_kind",
+    "read_weights",
+    "write_model",
+]
+
+Kinds = Mapping[str, tuple[str, str]]
+"""Module, within its package, and class of each kind of model."""
 
 WEIGHTS = ".safetensors"
 _LARGEST = 256 * 2**20
 
 
-def write_model(model: Model, card: Card, folder: str | Path) -> Card:
+def write_model(model: Model, card: Card, folder: str | Path, kinds: Kinds) -> Card:
     """Write a model: weights first, the card last, each as a whole or not at all.
 
     Parameters
@@ -33,6 +45,8 @@ def write_model(model: Model, card: Card, folder: str | Path) -> Card:
         What is known of it, as `Card.of` makes it; hash and size of the file are filled in.
     folder : str or Path
         Where to write; made if missing. A model of that name there is replaced.
+    kinds : mapping
+        The kinds that can be loaded again.
 
     Returns
     -------
@@ -42,12 +56,14 @@ def write_model(model: Model, card: Card, folder: str | Path) -> Card:
     Raises
     ------
     ModelError
-        The card is of another kind or of other classes than the model.
+        The card is of another kind or of other classes than the model, or the kind is unknown.
     OSError
         The folder cannot be written.
     """
     from safetensors.numpy import save as serialise
 
+    if card.kind not in kinds:
+        raise ModelError(_unknown(card.kind, kinds))
     for what, in_card, really in (
         ("kind", card.kind, model.name),
         ("classes", card.classes, tuple(model.classes)),
@@ -84,7 +100,55 @@ def list_cards(folder: str | Path) -> list[Card]:
     return [Card.read(path) for path in sorted(place.glob(f"*{CARD}"))]
 
 
-def mismatch(path: Path, what: str, in_card: Any, in_file: Any) -> str:
+def load_kind(model: str | Path, shipped: Path, kinds: Kinds, package: str) -> tuple[Any, Card]:
+    """Load a model, after a check of its weights against its card.
+
+    Parameters
+    ----------
+    model : str or Path
+        Name of a model of the package, or path of a user's, as for `find_card`.
+    shipped : Path
+        Folder of the models of the package.
+    kinds : mapping
+        The kinds that are known.
+    package : str
+        Name of the package that holds their modules.
+
+    Returns
+    -------
+    model, card
+        What the kind's ``from_arrays`` has made, and its card.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, its kind is unknown, its weights do not match the card, or do not
+        make a model of its kind.
+    """
+    path = find_card(model, shipped)
+    described = Card.read(path)
+    if described.kind not in kinds:
+        raise ModelError(f"{path}: {_unknown(described.kind, kinds)}")
+    arrays, settings = read_weights(path, described)
+    module, name = kinds[described.kind]
+    kind = getattr(import_module(f"{package}.{module}"), name)
+    try:
+        loaded = kind.from_arrays(arrays, settings)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"{path}: its weights make no model of the kind {described.kind!r} ({error}); get both "
+            "files again from where they came, or train the model again"
+        ) from error
+    if tuple(loaded.classes) != described.classes:
+        raise ModelError(_mismatch(path, "classes", described.classes, loaded.classes))
+    return loaded, described
+
+
+def _unknown(kind: str, kinds: Kinds) -> str:
+    return f"the kind of model {kind!r} is unknown; this version knows {', '.join(sorted(kinds))}"
+
+
+def _mismatch(path: Path, what: str, in_card: Any, in_file: Any) -> str:
     """Sentence that says where a card and its weights differ."""
     return (
         f"{path} does not match its weights: the card says {what} {in_card}, the weights file "
@@ -166,8 +230,8 @@ def read_weights(
         size = file.stat().st_size
         # The size is looked at first, so that a wrong file is not read into memory as a whole.
         if size != described.bytes or size > _LARGEST:
-            cut = "; was it cut off?" if size < described.bytes else ""
-            raise ModelError(mismatch(path, "bytes", described.bytes, f"has {size}{cut}"))
+            cut = " (was it cut off?)" if size < described.bytes else ""
+            raise ModelError(_mismatch(path, "bytes", described.bytes, f"has {size}{cut}"))
         data = file.read_bytes()
     except OSError as error:
         raise ModelError(
@@ -176,7 +240,7 @@ def read_weights(
         ) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != described.sha256:
-        raise ModelError(mismatch(path, "SHA-256", described.sha256[:12], digest[:12]))
+        raise ModelError(_mismatch(path, "SHA-256", described.sha256[:12], digest[:12]))
     try:
         arrays = deserialise(data)
         length = int.from_bytes(data[:8], "little")
@@ -185,13 +249,16 @@ def read_weights(
         if not isinstance(settings, Mapping):
             raise TypeError(f"its settings are {type(settings).__name__}")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{file} is no weights file of this package: {error!r}") from error
+        raise ModelError(
+            f"{file} is no weights file of this package ({error}); get it again from where it "
+            "came, or train the model again"
+        ) from error
     for what, in_card, in_file in (
         ("kind", described.kind, kind),
         ("classes", described.classes, classes),
     ):
         if in_card != in_file:
-            raise ModelError(mismatch(path, what, in_card, in_file))
+            raise ModelError(_mismatch(path, what, in_card, in_file))
     return arrays, dict(settings)
 
 

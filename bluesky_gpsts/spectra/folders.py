@@ -3,15 +3,19 @@
 Reading the files is not done here: `bluesky_gpsts.analysis.labelled` does.
 """
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from bluesky_gpsts.spectra.types import Array, Session
 
-__all__ = ["DataError", "check_classes", "check_duplicates", "check_split", "fingerprints"]
+__all__ = ["DataError", "check_classes", "check_duplicates", "check_split", "copies"]
+
+Place = tuple[int, int]
+
+_SAME = 6e-4
+"""Of the largest value so much may be rounding: a bit more than half of the fourth digit."""
 
 _NAMED = 3
 """So many culprits are named in a message; the others are counted."""
@@ -21,21 +25,53 @@ class DataError(ValueError):
     """Labelled spectra cannot be used for training; the text says which and why."""
 
 
-def fingerprints(session: Session) -> list[str]:
-    """Hash of each spectrum's content: equal for spectra of equal bias axis and dI/dV.
+def copies(sessions: Sequence[Session]) -> list[list[Place]]:
+    """Find spectra that are there more than once.
+
+    Two spectra are one where bias axis and dI/dV differ nowhere by more than 0.06 % of the largest
+    value: four significant digits are enough. Noise of 1 % keeps apart what was measured twice.
 
     Parameters
     ----------
-    session : Session
+    sessions : sequence of Session
+        Spectra. The direction of their sweeps does not count.
 
     Returns
     -------
-    list of str
-        One per spectrum. The direction of the sweep does not count.
+    list of list of (int, int)
+        For each such spectrum its places: index of the session, and of the spectrum in it.
     """
-    rising = session.bias[-1] > session.bias[0]
-    bias = session.bias if rising else session.bias[::-1]
-    return [_fingerprint(bias, row if rising else row[::-1]) for row in session.didv]
+    groups = []
+    for points in sorted({session.bias.size for session in sessions}):
+        chosen = [k for k, session in enumerate(sessions) if session.bias.size == points]
+        places = [(k, row) for k in chosen for row in range(len(sessions[k]))]
+        turned = {k: 1 if sessions[k].bias[-1] > sessions[k].bias[0] else -1 for k in chosen}
+        axes = {k: sessions[k].bias[:: turned[k]] for k in chosen}
+        values = np.concatenate([sessions[k].didv[:, :: turned[k]] for k in chosen])
+        groups += [[places[row] for row in group] for group in _alike(values, places, axes)]
+    return groups
+
+
+def _alike(values: Array, places: list[Place], axes: dict[int, Array]) -> list[list[int]]:
+    """Rows of spectra (N, n) that are the same, by the places and axes of the rows."""
+    sizes = np.abs(values).max(axis=1)
+    # The means of equal spectra are equal: only neighbours in their order have to be compared.
+    means = values.mean(axis=1) / np.where(sizes > 0.0, sizes, 1.0)
+    order = np.argsort(means, kind="stable")
+    ends = np.searchsorted(means[order], means[order] + 3.0 * _SAME, side="right")
+    groups, known = [], np.zeros(len(values), bool)
+    for at, (row, end) in enumerate(zip(order, ends, strict=True)):
+        near = order[at + 1 : end]
+        if known[row] or not near.size:
+            continue
+        same = near[np.abs(values[near] - values[row]).max(axis=1) <= _SAME * sizes[row]]
+        axis = axes[places[row][0]]
+        close = _SAME * np.abs(axis).max()
+        same = [k for k in same if np.abs(axes[places[k][0]] - axis).max() <= close]
+        if same:
+            groups.append(sorted([int(row), *map(int, same)]))
+            known[same] = True
+    return groups
 
 
 def check_classes(sources: Mapping[str, Sequence[str]]) -> None:
@@ -79,13 +115,10 @@ def check_duplicates(sessions: Sequence[Session]) -> None:
     DataError
         Two spectra have the same content; the message names them.
     """
-    places: dict[str, list[str]] = defaultdict(list)
-    for session in sessions:
-        for row, (mark, label) in enumerate(
-            zip(fingerprints(session), session.labels, strict=True), start=1
-        ):
-            places[mark].append(f"{session.name} (spectrum {row}, {label})")
-    twice = [where for where in places.values() if len(where) > 1]
+    twice = [
+        [f"{sessions[k].name} (spectrum {row + 1}, {sessions[k].labels[row]})" for k, row in group]
+        for group in copies(sessions)
+    ]
     if twice:
         raise DataError(
             f"{len(twice)} spectra are there more than once: "
@@ -107,25 +140,16 @@ def check_split(train: Sequence[Session], test: Sequence[Session]) -> None:
     DataError
         A spectrum of the test is in the training set.
     """
-    known = {mark: s.name for s in train for mark in fingerprints(s)}
-    both = Counter(
-        f"{known[mark]} and {s.name}" for s in test for mark in fingerprints(s) if mark in known
-    )
+    both: Counter[str] = Counter()
+    for group in copies((*train, *test)):
+        known = [train[k].name for k, _ in group if k < len(train)]
+        again = [test[k - len(train)].name for k, _ in group if k >= len(train)]
+        both.update(f"{known[0]} and {name}" for name in again if known)
     if both:
         raise DataError(
             f"{sum(both.values())} spectra are on both sides of the split: {_list(both)}; take the "
             "copies out, or the test proves nothing"
         )
-
-
-def _fingerprint(bias: Array, didv: Array) -> str:
-    digest = hashlib.sha256()
-    for values in (bias, didv):
-        # Instruments record 32 bits; digits beyond depend on how a file was written.
-        rounded = np.asarray(values, np.float32)
-        digest.update(len(rounded).to_bytes(4, "little"))
-        digest.update(np.ascontiguousarray(rounded + np.float32(0.0)).tobytes())
-    return digest.hexdigest()
 
 
 def _list(names: Iterable[str]) -> str:

@@ -78,9 +78,9 @@ class Headed:
         Raises
         ------
         ValueError
-            If an example cannot be judged, there is none, the name is taken or no text, or most
-            of the examples are known already as one of the trained classes: a new class would
-            take its spectra.
+            If an example cannot be judged, there is none, the name is taken, no text, empty or
+            has blanks at its ends, or most of the examples are known already as one of the
+            trained classes: a new class would take its spectra.
         """
         axis, values = np.asarray(bias, float), np.asarray(didv, float)
         for number, problem in enumerate(find_problems(axis, values), 1):

@@ -271,11 +271,16 @@ def few_shot(head: Head, name: str, features: Array) -> Head:
     Raises
     ------
     ValueError
-        If the name is no text, taken or reserved.
+        If the name is no text, empty, begins or ends with a blank, or is taken or reserved.
     """
     if not isinstance(name, str):
         raise ValueError(f"the name of a class is {name!r}; give a text")
-    if name in head.classes or name in ("", NONE):
+    if not name or name != name.strip():
+        raise ValueError(
+            f"the name of a class is {name!r}; give one that is not empty, and neither begins nor "
+            "ends with a blank"
+        )
+    if name in head.classes or name == NONE:
         raise ValueError(f"class {name!r} exists already or is reserved; choose another name")
     white = features @ head.whitening
     centre = white.mean(axis=0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_gpsts.models.weights import filled
 from bluesky_gpsts.spectra.preprocess import find_problems
 from bluesky_gpsts.spectra.types import Array, Classes
 
@@ -184,20 +185,5 @@ class PaperCNN:
         # Without memory first: weights that do not fit must not be allocated.
         with torch.device("meta"):
             network = build_network(len(classes))
-        wanted = network.state_dict()
-        shapes = {name: tuple(value.shape) for name, value in wanted.items()}
-        found = {name: tuple(value.shape) for name, value in arrays.items()}
-        if shapes != found:
-            wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
-            raise ValueError(
-                f"weights {', '.join(wrong)} are missing, too many or of another shape; train the "
-                "network again"
-            )
-        tensors = {
-            name: torch.from_numpy(np.array(value)).to(wanted[name].dtype)
-            for name, value in arrays.items()
-        }
-        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
-            raise ValueError("some weights are not finite; train the network again")
-        network.load_state_dict(tensors, assign=True)
+        filled(network, arrays)
         return cls(network, tuple(str(name) for name in classes))

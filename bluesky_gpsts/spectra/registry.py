@@ -2,18 +2,10 @@
 
 import importlib.util
 import warnings
-from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 from bluesky_gpsts.models.card import Card, ModelError
-from bluesky_gpsts.models.store import (
-    find_card,
-    list_cards,
-    mismatch,
-    read_weights,
-    write_model,
-)
+from bluesky_gpsts.models.store import find_card, list_cards, load_kind, write_model
 from bluesky_gpsts.spectra.types import Classifier
 
 __all__ = [
@@ -33,42 +25,25 @@ DEFAULT, FALLBACK = "default", "linear"
 SHIPPED = Path(__file__).parent / "models"
 """Folder of the models that come with the package."""
 
-# Module and class of each kind, and whether it needs torch.
 _KINDS = {
-    "default": ("default", "DefaultClassifier", True),
-    "linear": ("linear", "LinearClassifier", False),
-    "paper": ("paper", "PaperCNN", True),
+    "default": ("default", "DefaultClassifier"),
+    "linear": ("linear", "LinearClassifier"),
+    "paper": ("paper", "PaperCNN"),
 }
+_NEED_TORCH = ("default", "paper")
 
 
 def save(classifier: Classifier, card: Card, folder: str | Path) -> Card:
-    """Write a model: weights first, the card last, each as a whole or not at all.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        What to keep.
-    card : Card
-        What is known of it, as `Card.of` makes it; hash and size of the file are filled in.
-    folder : str or Path
-        Where to write; made if missing. A model of that name there is replaced.
-
-    Returns
-    -------
-    Card
-        The card as it was written.
+    """Write a classifier; see `bluesky_gpsts.models.store.write_model`.
 
     Raises
     ------
     ModelError
-        The card is of another kind or of other classes than the classifier, or the kind is
-        unknown.
+        The card is of another classifier, or the kind is unknown.
     OSError
         The folder cannot be written.
     """
-    if card.kind not in _KINDS:
-        raise ModelError(_unknown(card.kind))
-    return write_model(classifier, card, folder)
+    return write_model(classifier, card, folder, _KINDS)
 
 
 def card(model: str | Path) -> Card:
@@ -128,12 +103,8 @@ def load(model: str | Path = DEFAULT) -> Classifier:
 
 def load_with_card(model: str | Path = DEFAULT) -> tuple[Classifier, Card]:
     """Load a classifier as `load` does, with the card of the model that it really is."""
-    path = find_card(model, SHIPPED)
-    described = Card.read(path)
-    if described.kind not in _KINDS:
-        raise ModelError(f"{path}: {_unknown(described.kind)}")
-    module, name, needs_torch = _KINDS[described.kind]
-    if needs_torch and importlib.util.find_spec("torch") is None:
+    described = card(model)
+    if described.kind in _NEED_TORCH and importlib.util.find_spec("torch") is None:
         if model != DEFAULT:
             raise ModelError(
                 f"the model {described.name!r} needs torch, which is not installed; run "
@@ -145,18 +116,4 @@ def load_with_card(model: str | Path = DEFAULT) -> tuple[Classifier, Card]:
             stacklevel=3,
         )
         return load_with_card(FALLBACK)
-    arrays, settings = read_weights(path, described)
-    kind = getattr(import_module(f"bluesky_gpsts.spectra.{module}"), name)
-    try:
-        classifier = cast(Classifier, kind.from_arrays(arrays, settings))
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"{path}: its weights make no classifier of the kind {described.kind!r}: {error}"
-        ) from error
-    if tuple(classifier.classes) != described.classes:
-        raise ModelError(mismatch(path, "classes", described.classes, classifier.classes))
-    return classifier, described
-
-
-def _unknown(kind: str) -> str:
-    return f"the kind of model {kind!r} is unknown; this version knows {', '.join(sorted(_KINDS))}"
+    return load_kind(model, SHIPPED, _KINDS, "bluesky_gpsts.spectra")

@@ -257,6 +257,11 @@ def test_runs_are_classified_by_the_command(catalog, whole, tmp_path, capsys):
     assert sum(listed[whole].values()) == 14
     assert whole in capsys.readouterr().out
     assert main(["classify", "no-such-run", *model]) == 1
-    assert "no-such-run" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "'no-such-run'" in told and str(catalog.path) in told
+    assert main(["classify", "0" * 36, *model]) == 1
+    assert f"No run has the uid '{'0' * 36}' in the catalog {catalog.path}" in (
+        capsys.readouterr().err
+    )
     assert main(["classify", "all", *model, "--figure", str(figure)]) == 1
     assert "--figure draws one file or run" in capsys.readouterr().err

@@ -175,6 +175,24 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_bad(tmp_path):
         read_folder(root)
 
 
+def test_files_that_are_of_no_class_or_no_spectra_are_named(tmp_path):
+    root = folder(tmp_path, {"a/1.dat": 1, "a/2.dat": 2, "b/3.dat": 3, "b/4.dat": 4, "5.dat": 5})
+    (root / "a" / "monday").mkdir()
+    for name in ("picture.sxm", "monday/notes.txt", ".hidden"):
+        (root / "a" / name).write_text("")
+    z = {"Z rel (m)": BIAS, "Current (A)": BIAS}
+    write_dat(root / "b" / "z.dat", Spectrum({"Experiment": "x"}, z))
+    found = read_folder(root)
+    assert len(found.sessions) == 4
+    readable = "is no file of spectra that can be read; give a Nanonis .dat or .3ds file"
+    assert found.left_out == (
+        "5.dat: lies in no class folder",
+        f"{Path('a/monday/notes.txt')} {readable}",
+        f"{Path('a/picture.sxm')} {readable}",
+        f"{Path('b/z.dat')} was swept in 'Z rel (m)'; give a file that was swept in bias",
+    )
+
+
 @pytest.fixture(scope="module")
 def runs(keep):
     make = Experiment(n_spectra=4, n_points=120, pixels=(4, 4))

@@ -150,6 +150,65 @@ def test_a_classifier_that_raises_leaves_a_record(documents, error):
     callback.close()
 
 
+class TwoForOne(BySign):
+    def classify(self, bias: np.ndarray, didv: np.ndarray) -> Classes:
+        return super().classify(bias, np.concatenate([didv, didv]))
+
+
+class OfThree(BySign):
+    def classify(self, bias: np.ndarray, didv: np.ndarray) -> Classes:
+        table = np.full((len(didv), 3), 1.0 / 3.0)
+        return Classes(("a", "b", "c"), table, np.zeros(len(didv)), ("",) * len(didv))
+
+
+class OfNone(BySign):
+    def classify(self, bias: np.ndarray, didv: np.ndarray) -> Classes:
+        return super().classify(bias, didv[:0])
+
+
+@pytest.mark.parametrize(
+    ("classifier", "shape"), [(TwoForOne(), "(2, 2)"), (OfThree(), "(1, 3)"), (OfNone(), "(0, 2)")]
+)
+def test_a_wrong_number_of_probabilities_is_told(documents, classifier, shape):
+    callback = Classify(classifier)
+    feed(callback, documents)
+    assert callback.finish(30.0)
+    found = callback.take()
+    assert len(found) == COUNT and all(map(unjudged, found))
+    assert {one.problem for one in found} == {
+        f"raised ValueError: probabilities of shape {shape} for one spectrum and 2 classes; "
+        "it must give (1, 2)"
+    }
+    callback.close()
+
+
+class Killed(BaseException):
+    """What no classifier should raise, such as KeyboardInterrupt."""
+
+
+def test_a_worker_that_died_is_told_and_not_waited_for(documents):
+    class Mortal(Held):
+        def classify(self, bias, didv):
+            super().classify(bias, didv)
+            raise Killed("by a test")
+
+    classifier = Mortal()
+    callback = Classify(classifier, patience=1e6)
+    feed(callback, documents)
+    assert classifier.begun.wait(30.0)
+    classifier.gate.set()
+    assert not callback.finish(1e6)
+    found = callback.take()
+    problem = "the classifier's thread died of Killed: by a test"
+    assert [one.seq_num for one in found] == list(range(1, COUNT + 1))
+    assert all(map(unjudged, found)) and {one.problem for one in found} == {problem}
+    # Those of the next run come out at once.
+    feed(callback, documents)
+    found = callback.take()
+    assert len(found) == COUNT and {one.problem for one in found} == {problem}
+    callback.close()
+
+
 def test_a_classifier_that_is_slow_is_not_waited_for(documents):
     clock, held = Clock(), Held()
     callback = Classify(held, patience=5.0, clock=clock)
@@ -269,3 +328,10 @@ def test_after_its_end_spectra_are_told_to_be_late(documents):
 def test_settings_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         Classify(BySign(), **options)
+
+
+@pytest.mark.parametrize("given", ["default", None, BySign])
+def test_what_is_no_classifier_is_refused(given):
+    """The name of a model, nothing, and the class in place of an object of it."""
+    with pytest.raises(ValueError, match=r"the classifier is .*; give one, such as .*load\('def"):
+        Classify(given)

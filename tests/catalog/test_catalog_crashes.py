@@ -205,6 +205,21 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, below: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("name", ["", "missing", "missing/too"])
+def test_where_no_catalog_is_none_is_made_unless_asked(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a folder without a catalog, nor in one that is missing, nor by default."""
+    where = tmp_path / name
+    for ask in (lambda: open_catalog(where, create=False), lambda: sync(where)):
+        with pytest.raises(CatalogError, match="There is no catalog in .*; give the directory"):
+            ask()
+    monkeypatch.setenv("BLUESKY_GPSTS_CATALOG", str(where))
+    with pytest.raises(CatalogError, match="There is no catalog in"):
+        open_catalog(create=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_catalog_that_the_server_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(CatalogError, match=r"code 1: Tiled cannot open it .*server\.log"):

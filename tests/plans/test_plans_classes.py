@@ -82,3 +82,12 @@ def test_bad_classifiers(
     with pytest.raises(ValueError, match=message):
         engine(gp_sts(bench.stm, classifier=classifier))
     assert documents.all == []
+
+
+@pytest.mark.parametrize("classifier", [None, ""])
+def test_the_acquisition_by_class_needs_a_classifier(
+    engine: RunEngine, documents: Any, bench: Any, small: dict[str, Any], classifier: Any
+) -> None:
+    with pytest.raises(ValueError, match='acquisition "class" .* no classifier; give one, such as'):
+        engine(gp_sts(bench.stm, **small, classifier=classifier, acquisition="class"))
+    assert documents.all == []

@@ -9,8 +9,9 @@ from bluesky_gpsts.spectra.folders import (
     check_classes,
     check_duplicates,
     check_split,
-    fingerprints,
+    copies,
 )
+from bluesky_gpsts.spectra.simulate import simulate
 
 BIAS = np.linspace(-1.0, 1.0, 40)
 
@@ -23,19 +24,29 @@ def session(name: str, seed: int, count: int = 4) -> Session:
 def test_the_direction_of_the_sweep_does_not_hide_a_copy():
     first = session("first", 0)
     turned = Session("turned", BIAS[::-1], first.didv[:, ::-1], first.labels)
-    assert fingerprints(first) == fingerprints(turned)
-    assert len(set(fingerprints(first))) == 4
+    found = sorted(copies((first, turned)))
+    assert found == [[(0, row), (1, row)] for row in range(4)]
     shifted = Session("shifted", BIAS + 0.01, first.didv, first.labels)
-    assert not set(fingerprints(first)) & set(fingerprints(shifted))
+    assert copies((first, shifted)) == [] == copies((first,))
 
 
-def test_text_of_nine_digits_is_the_same_spectrum():
-    first = session("first", 0)
-    measured = first.didv.astype(np.float32).astype(float)
-    texts = [[float(f"{value:.8E}") for value in row] for row in measured]
-    one = Session("one", BIAS, measured, first.labels)
-    other = Session("other", BIAS, np.array(texts), first.labels)
-    assert fingerprints(one) == fingerprints(other)
+@pytest.mark.parametrize("digits", [4, 5, 9])
+def test_fewer_digits_do_not_hide_a_copy(digits):
+    (first,) = simulate(3, {"WS2": 30, "V_S": 30}, difficulty=0.3, sessions=1)
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        texts = [f"{value:.{digits - 1}E}" for value in values.ravel()]
+        return np.array(texts, float).reshape(values.shape)
+
+    other = Session("other", rounded(first.bias), rounded(first.didv), first.labels)
+    assert sorted(copies((first, other))) == [[(0, row), (1, row)] for row in range(60)]
+
+
+def test_spectra_that_differ_by_their_noise_only_are_no_copies():
+    """A hundred of one point, with noise of half a percent."""
+    curve = 1e-10 * (1.2 + np.sin(3.0 * BIAS))
+    noise = 5e-3 * curve.max() * np.random.default_rng(7).normal(size=(100, 40))
+    assert copies((Session("one", BIAS, curve + noise, np.array(["a"] * 100)),)) == []
 
 
 def test_copies_are_found_within_and_between_sessions():
