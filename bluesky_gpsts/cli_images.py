@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.cli_output import check_output, number, whole, write_json
+from bluesky_gpsts.cli_output import bar, check_output, number, whole, write_json
 
 if TYPE_CHECKING:
     from bluesky_gpsts.images import SurfaceReading
@@ -65,7 +65,11 @@ def look(options: argparse.Namespace) -> int:
         size = 1e-9 * number("--pixel", options.pixel)
         pixel = (size, size)
     reading = read_surface(
-        image, pixel, model=load_surface(options.model), refuse=not options.anyway
+        image,
+        pixel,
+        model=load_surface(options.model),
+        refuse=not options.anyway,
+        progress=bar("tiles"),
     )
     for line in _lines(reading):
         print(line)

@@ -1,13 +1,11 @@
 """The subcommands of ``gpsts`` for models and what they name: models, classify (and train)."""
 
 import argparse
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluesky_gpsts import cli_train
-from bluesky_gpsts.cli_output import check_output, write_json
+from bluesky_gpsts.cli_output import bar, check_output, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -197,8 +195,7 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
     with open_catalog(options.catalog, create=False) as catalog:
         if options.what == "all":
             listed: list[dict[str, Any]] = []
-            bar = _bar("runs")
-            for found in classify_catalog(catalog, classifier, progress=bar):
+            for found in classify_catalog(catalog, classifier, progress=bar("runs")):
                 if isinstance(found, PointClasses):
                     counts = {name or "not judged": n for name, n in found.counts.items() if n}
                     listed.append({"uid": found.uid, "counts": counts})
@@ -218,7 +215,7 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
             points = classify_points(record, classifier)
             pixels = None
             if record.has_map:
-                pixels = classify_map(record, points, classifier, progress=_bar("pixels"))
+                pixels = classify_map(record, points, classifier, progress=bar("pixels"))
             _write_figure(options.figure, segmentation_figure(record, points, pixels))
     rows = _rows(points.found, points.seq_nums)
     _print_rows(rows, model)
@@ -278,22 +275,6 @@ def _print_rows(rows: list[dict[str, Any]], model: str) -> None:
     counts = Counter(row["class"] or "not judged" for row in rows)
     total = ", ".join(f"{name} {count}" for name, count in counts.most_common())
     print(f"{len(rows)} spectra by {model}: {total or 'none'}")
-
-
-def _bar(what: str) -> Callable[[int, int], None]:
-    """Return a progress callback that shows a bar with the time left."""
-    from tqdm import tqdm
-
-    layout = "{desc} {percentage:3.0f} % |{bar:24}| {elapsed} < {remaining}"
-    bar = tqdm(desc=what, bar_format=layout, file=sys.stderr)
-
-    def progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
-
-    return progress
 
 
 def _write_figure(path: Path, figure: "Figure") -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_folder", "check_output", "number", "whole", "write_json"]
+__all__ = ["bar", "check_folder", "check_output", "number", "whole", "write_json"]
 
 
 def whole(name: str, text: str, least: int | None = None) -> int:
@@ -51,3 +53,20 @@ def write_json(path: Path | None, data: Any) -> None:
         beside = path.with_name(path.name + ".part")
         beside.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         os.replace(beside, path)
+
+
+def bar(what: str) -> Callable[[int, int], None]:
+    """Return a progress callback that shows a bar with the time left."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f} % |{bar:24}| {elapsed} < {remaining}"
+    # What takes less than a second needs none.
+    shown = tqdm(desc=what, bar_format=layout, file=sys.stderr, delay=1.0)
+
+    def progress(done: int, total: int) -> None:
+        shown.total = total
+        shown.update(done - shown.n)
+        if done >= total:
+            shown.close()
+
+    return progress
