@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .contents import run_of
 from .errors import CatalogError
 from .journal import Journal
 from .layout import api_key, read_json
@@ -285,10 +284,10 @@ def _by_uid(client: Any, uid: str, place: str) -> Any:
     from tiled.queries import Like
 
     if len(uid) >= 36:
-        found = run_of(client, uid)
-        if found is None:
-            raise KeyError(f"No run has the uid {uid!r} in the catalog {place}.")
-        return found
+        try:
+            return client[uid]
+        except KeyError:
+            raise KeyError(f"No run has the uid {uid!r} in the catalog {place}.") from None
     if len(uid) < 5:
         raise KeyError(f"{uid!r} is too short for a uid; give five characters or more.")
     found = client.search(Like("start.uid", f"{uid}%")).values().head(2)
