@@ -172,6 +172,8 @@ def _lines(reading: "SurfaceReading") -> list[str]:
         f"pixel {1e9 * reading.pixel[0]:.4g} nm; {atoms} atoms, {vacant} vacant sites, "
         f"{len(reading.defects)} defects, {len(reading.terrace_list)} terraces"
     ]
+    if reading.remark:
+        lines.append(f"beware: {reading.remark}")
     for terrace in reading.terrace_list:
         if terrace.vectors is None:
             lines.append(f"terrace {terrace.number}: {1e18 * terrace.area:.1f} nm^2, no lattice")
@@ -193,6 +195,7 @@ def _summary(path: Path, reading: "SurfaceReading", classes: dict[int, str]) -> 
         "readable": reading.verdict.readable,
         "probability": reading.verdict.probability,
         "reason": reading.verdict.reason,
+        "remark": reading.remark,
         "pixel_nm": None if np.isnan(reading.pixel[0]) else scale.tolist(),
         "atoms_nm": (reading.atoms * scale).round(4).tolist(),
         "confidence": reading.confidence[reading.occupied].round(3).tolist(),

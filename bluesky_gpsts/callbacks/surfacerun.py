@@ -107,6 +107,7 @@ def file_reading(
         "readable": float(reading is not None and reading.verdict.readable),
         "probability": reading.verdict.probability if reading is not None else float("nan"),
         "reason": reading.verdict.reason if reading is not None else "",
+        "remark": reading.remark if reading is not None else "",
         "defects": float(len(table)) if table is not None else 0.0,
         **more,
     }

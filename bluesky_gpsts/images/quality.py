@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_gpsts.images.decode import Decoded
+from bluesky_gpsts.images.ghosts import ghost
 from bluesky_gpsts.images.prepare import GRID, Prepared
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS
 from bluesky_gpsts.images.surfacemodel import Maps
@@ -35,13 +36,18 @@ FEATURES = (
     "sites with an atom",
     "certainty of the atom map",
     "certainty of the direction",
+    "strength of a second image",
 )
 """What the gate looks at, each a number of the order of one."""
 
+_COHERENCE, _GHOST = 2, 7
+_CLEAR_GHOST = 0.25
+
+SEVERAL_ENDS = "the tip has several ends, each of which images the surface"
 REASONS = (
     "",
     "atoms are not resolved",
-    "the tip has several ends, each of which images the surface",
+    SEVERAL_ENDS,
     "the surface is covered by contamination",
     "the tip keeps changing",
     "the feedback oscillates",
@@ -95,6 +101,7 @@ def features(prepared: Prepared, maps: Maps, decoded: Decoded) -> Array:
             occupied,
             1.0 - 2.0 * entropy,
             direction,
+            ghost(prepared, maps),
         ]
     )
 
@@ -173,7 +180,9 @@ def judge(gate: dict[str, Any], values: Array, quality: Sequence[float] | Array)
         return Verdict(True, float(probability), "")
     likely = 1 + int(np.argmax(np.asarray(quality)[1:]))
     reason = REASONS[likely]
-    if quality[likely] < 0.25 and values[2] < 0.35:
+    if values[_GHOST] > _CLEAR_GHOST and quality[likely] < 0.5:
+        reason = SEVERAL_ENDS
+    if quality[likely] < 0.25 and values[_COHERENCE] < 0.35:
         reason = "there is no lattice of dimers in it"
     return Verdict(False, float(probability), f"unresolved, tip or contamination: {reason}")
 

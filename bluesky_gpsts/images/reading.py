@@ -12,7 +12,6 @@ from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.pixelsize import pixel_candidates
 from bluesky_gpsts.images.prepare import SMALLEST, check_image, prepare
 from bluesky_gpsts.images.quality import confidence, features, judge
-from bluesky_gpsts.images.rowlattice import ALONG, ROWS
 from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace, refused
 from bluesky_gpsts.images.terracemap import map_terraces
 
@@ -153,18 +152,8 @@ def _middle(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _refined(reading: SurfaceReading) -> float:
     """Pixel size (m) under which the lattices found have the right length."""
-    known = [terrace for terrace in reading.terrace_list if terrace.vectors is not None]
-    ratios, weights = [], []
-    for terrace in known:
-        assert terrace.vectors is not None
-        lengths = np.hypot(*terrace.vectors.T)
-        ratios.append(0.5 * float(np.log(lengths[0] / ALONG) + np.log(lengths[1] / ROWS)))
-        weights.append(terrace.area)
-    return (
-        reading.pixel[0] * float(np.exp(-np.average(ratios, weights=weights)))
-        if known
-        else (reading.pixel[0])
-    )
+    scale = reading.scale
+    return reading.pixel[0] if np.isnan(scale) else reading.pixel[0] / scale
 
 
 def _read(

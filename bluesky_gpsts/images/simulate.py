@@ -50,6 +50,7 @@ SNRS = (1.5, 10.0)
 """Usual signal-to-noise ratios; see `DrawnImage.snr`."""
 
 _BIASES = (-2.5, -2.0, -1.8, 1.8, 2.2)
+_SUPERPOSED = 0.5
 _BIAS_ODDS = (0.3, 0.3, 0.15, 0.15, 0.1)
 _STEP_ODDS = (0.5, 0.27, 0.15, 0.08)
 _STEP_DISTANCE = 5e-9
@@ -128,7 +129,10 @@ def draw_image(
     track = _track(rng, (ny, nx), pixel, plain)
     looks = _looks(rng, ruined, plain)
     bias = float(rng.choice(_BIASES, p=_BIAS_ODDS))
-    clean = _seen(surface, track, looks, bias)
+    if ruined == "double tip" and rng.random() < _SUPERPOSED:
+        clean = _superposed(surface, track, looks[0].tip, bias)
+    else:
+        clean = _seen(surface, track, looks, bias)
     corrugation = _corrugation(looks[0].tip.blur if ruined is None else 0.07e-9, bias)
     image = _measured(rng, clean, corrugation, snr, ruined, plain)
     return truth(surface, track, image.astype(np.float32), snr, ruined or "")
@@ -243,6 +247,15 @@ def _seen(surface: HSi100, track: Track, looks: list[_Look], bias: float) -> Arr
         pixels = np.flatnonzero(own == index)
         heights[pixels] = _topography(surface, tip, x.ravel()[pixels], y.ravel()[pixels], bias)
     return np.asarray((heights + raised).reshape(track.shape))
+
+
+def _superposed(surface: HSi100, track: Track, tip: Tip, bias: float) -> Array:
+    """Images (ny, nx) of all apexes added up, as where the feedback hardly follows."""
+    total = np.zeros(track.shape)
+    for (dx, dy, _), share in zip(tip.apexes, tip.weights, strict=True):
+        alone = Tip(blur=tip.blur, apexes=((dx, dy, 1.0),))
+        total += share * _seen(surface, track, [_Look(alone)], bias)
+    return total
 
 
 def _topography(surface: HSi100, tip: Tip, x: Array, y: Array, bias: float) -> Array:

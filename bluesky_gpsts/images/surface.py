@@ -6,11 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_gpsts.images.quality import Verdict
+from bluesky_gpsts.images.rowlattice import ALONG, ROWS
 
 __all__ = ["Defect", "SurfaceReading", "Terrace", "refused"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
+
+_AGREE = 0.03
+"""Drift may make the lattice of an image so much larger or smaller (relative)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +134,33 @@ class SurfaceReading:
     def atoms(self) -> Array:
         """Positions (N, 2) of the atoms, pixels."""
         return np.asarray(self.sites[self.occupied])
+
+    @property
+    def scale(self) -> float:
+        """By how much the lattices found are larger than that of H-Si(100); NaN without one."""
+        known = [terrace for terrace in self.terrace_list if terrace.vectors is not None]
+        if not known:
+            return float("nan")
+        logs = []
+        for terrace in known:
+            assert terrace.vectors is not None
+            logs.append(np.log(np.hypot(*terrace.vectors.T) / (ALONG, ROWS)).mean())
+        return float(np.exp(np.average(logs, weights=[terrace.area for terrace in known])))
+
+    @property
+    def remark(self) -> str:
+        """What to know of an image that was read: a pixel size that the lattice contradicts."""
+        if not abs(self.scale - 1.0) > _AGREE:
+            return ""
+        given, right = (
+            " x ".join(f"{1e9 * size / f:.4g}" for size in dict.fromkeys(self.pixel))
+            for f in (1.0, self.scale)
+        )
+        off, way = 100.0 * abs(self.scale - 1.0), "large" if self.scale > 1.0 else "small"
+        return (
+            f"the pixel size is given as {given} nm, and the lattice says {right} nm: all lengths "
+            f"are {off:.0f} % too {way}; give that size, or calibrate the scanner"
+        )
 
     @property
     def vacancies(self) -> Array:

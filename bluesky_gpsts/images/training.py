@@ -145,7 +145,7 @@ def train_surface(
     images: int = 2000,
     steps: int = 7000,
     members: int = 1,
-    gate_images: int = 500,
+    gate_images: int = 1200,
     bfloat16: bool = False,
     progress: bool = True,
 ) -> "SurfaceModel":

@@ -269,3 +269,13 @@ def test_confidences_are_probabilities() -> None:
     assert np.abs(sure - true).max() < 0.05
     with pytest.raises(ValueError, match="give both"):
         fit_confidence(scores, np.ones(20_000, bool))
+
+
+def test_a_pixel_size_that_is_somewhat_wrong_is_told(plain) -> None:
+    right = read_surface(plain.image, plain.pixel)
+    assert right.remark == ""
+    for factor, way in ((1.08, "too large"), (0.93, "too small")):
+        wrong = read_surface(plain.image, factor * plain.pixel)
+        assert wrong.verdict.readable
+        assert wrong.scale == pytest.approx(factor * right.scale, rel=0.005)
+        assert "the lattice says" in wrong.remark and way in wrong.remark
