@@ -193,7 +193,7 @@ def _read(
             f"{1e9 * _SMALLEST:.2g} nm or more on each side"
         )
     elif float(np.ptp(values[known])) == 0.0:
-        problem = "the image is constant"
+        problem = "the image is constant; take it again, or give another channel"
     if problem:
         return refused(values.shape, pixel, problem)
     box = rows, columns

@@ -204,9 +204,7 @@ def find_sites(
     return chosen
 
 
-def _check_names(
-    named: Mapping[int, str], pattern: Pattern, known: Sequence[str] | None
-) -> None:
+def _check_names(named: Mapping[int, str], pattern: Pattern, known: Sequence[str] | None) -> None:
     """Refuse a class that is none: a mistyped one would forbid sites without a word."""
     if known is None:
         from bluesky_gpsts.images.patchtraining import CLASSES

@@ -229,7 +229,11 @@ def test_an_image_without_a_peak_is_refused_without_a_warning() -> None:
     ("image", "pixel", "reason"),
     [
         (np.full((64, 64), 3e-9), 1e-10, "constant"),
-        (np.random.default_rng(0).random((16, 16)), 1e-10, "too small; scan 2.5 nm or more on each side"),
+        (
+            np.random.default_rng(0).random((16, 16)),
+            1e-10,
+            "too small; scan 2.5 nm or more on each side",
+        ),
         (np.random.default_rng(0).random((64, 64)), 1e-9, "too coarse"),
         (np.random.default_rng(0).random((64, 64)), 1e-12, "too small"),
     ],
