@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bluesky_gpsts import __version__, cli_images, cli_library, cli_models, cli_safety
-from bluesky_gpsts.cli_output import check_output, number, whole, write_json
+from bluesky_gpsts.cli_output import check_figure, check_output, number, whole, write_json
 
 __all__ = ["main"]
 
@@ -249,7 +249,7 @@ def _bench(options: argparse.Namespace) -> int:
         result = benchmark.run(options.quick, options.sample)
     elif options.name == "acquisition":
         check_output(options.results)
-        check_output(options.figure)
+        check_figure(options.figure)
         result = benchmark.run(
             options.quick,
             cases=_listed(options.cases),

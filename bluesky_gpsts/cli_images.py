@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.cli_output import bar, check_output, number, whole, write_json
+from bluesky_gpsts.cli_lattice import check_options, look_at_any
+from bluesky_gpsts.cli_output import (
+    bar,
+    check_figure,
+    check_output,
+    number,
+    whole,
+    write_figure,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from bluesky_gpsts.images import SurfaceReading
@@ -17,6 +26,8 @@ __all__ = ["IMAGE_MODELS", "add_command", "look", "train_images"]
 
 IMAGE_MODELS = ("surface", "terraces", "atoms", "defects", "classes")
 """Models of images that can be trained."""
+
+_KINDS = "a .sxm, .npy, .png or .jpg file"
 
 _TESTED, _TESTS = 5000, 12
 """Seed and number of the images that a model is measured on after training."""
@@ -33,14 +44,14 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser(
         "images", help="read an image of H-Si(100): terraces, atoms, defects"
     )
-    command.add_argument("file", type=Path, help="a .sxm, .npy, .png or .jpg file")
+    command.add_argument("file", type=Path, help=_KINDS)
     command.add_argument(
         "--pixel", help="size of a pixel in nm (default: as in the file, or found from the lattice)"
     )
     command.add_argument(
         "--anyway", action="store_true", help="read an image that the quality gate refuses, too"
     )
-    command.add_argument("--model", default="surface", help="name, or path of a card")
+    command.add_argument("--model", help="name, or path of a card (default: surface)")
     command.add_argument(
         "--lattice",
         choices=("h-si100", "any"),
@@ -54,20 +65,24 @@ def add_command(commands: Any) -> None:
 def look(options: argparse.Namespace) -> int:
     """Run the subcommand ``images``; returns its exit status, 1 for an image that is refused."""
     check_output(options.json)
-    check_output(options.figure)
+    check_figure(options.figure)
+    if options.lattice == "any":
+        check_options(options)
+    image, pixel = _open(options.file)
+    if options.pixel is not None:
+        size = 1e-9 * number("--pixel", options.pixel)
+        if not 0.0 < size < np.inf:
+            raise ValueError(f"--pixel is {options.pixel} nm; give one positive number")
+        pixel = (size, size)
+    if options.lattice == "any":
+        return look_at_any(options, image, pixel)
     from bluesky_gpsts.images.reading import read_surface
     from bluesky_gpsts.images.registry import load_surface
 
-    image, pixel = _open(options.file)
-    if options.lattice == "any":
-        return _look_at_any(options, image)
-    if options.pixel is not None:
-        size = 1e-9 * number("--pixel", options.pixel)
-        pixel = (size, size)
     reading = read_surface(
         image,
         pixel,
-        model=load_surface(options.model),
+        model=load_surface(options.model or "surface"),
         refuse=not options.anyway,
         progress=bar("tiles"),
     )
@@ -78,18 +93,18 @@ def look(options: argparse.Namespace) -> int:
         print(f"{list(classes.values()).count(name):6}  {name}")
     write_json(options.json, _summary(options.file, reading, classes))
     if options.figure is not None:
-        from bluesky_gpsts.analysis.style import png
         from bluesky_gpsts.analysis.surface_figure import surface_figure
 
-        options.figure.write_bytes(png(surface_figure(image, reading, options.file.name)))
-        print(options.figure)
+        write_figure(options.figure, surface_figure(image, reading, options.file.name, classes))
     return 0 if reading.verdict.readable else 1
 
 
 def _open(path: Path) -> tuple[NDArray[Any], tuple[float, float] | None]:
     """Image of a file, first line first, and the size of its pixels (m) where the file tells."""
     if not path.exists():
-        raise ValueError(f"there is no file {path}; give a .sxm, .npy, .png or .jpg file")
+        raise ValueError(f"there is no file {path}; give {_KINDS}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give one of the files in it, {_KINDS}")
     if path.suffix.lower() == ".sxm":
         from bluesky_gpsts.nanonis.files import read_sxm
 
@@ -100,52 +115,18 @@ def _open(path: Path) -> tuple[NDArray[Any], tuple[float, float] | None]:
         size = (scan.frame.width / scan.nx, scan.frame.height / scan.ny)
         planes = scan.channels[name]
         return planes.get("forward", next(iter(planes.values()))), size
-    if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False), None
-    from matplotlib.image import imread
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                return np.lib.format.read_array(file, allow_pickle=False), None
+        from matplotlib.image import imread
 
-    return np.asarray(imread(path)), None
-
-
-def _look_at_any(options: argparse.Namespace, image: NDArray[Any]) -> int:
-    """Look at an image with any lattice; returns the exit status."""
-    from bluesky_gpsts.images.anylattice import read_lattice
-
-    reading = read_lattice(image)
-    cell = reading.cell
-    if cell is None:
-        print("not read: the image has no lattice")
-    else:
-        lengths = " x ".join(f"{length:.2f}" for length in np.hypot(*cell.vectors.T))
-        print(f"{cell.symmetry} lattice, {lengths} pixels; {len(reading.atoms)} atoms")
-        low = sum(defect.deviation < 0.0 for defect in reading.defects)
-        print(
-            f"{len(reading.defects) - low} protrusions, {low} depressions, "
-            f"{int(reading.terraces.max())} terraces"
-        )
-    write_json(
-        options.json,
-        {
-            "file": options.file.name,
-            "readable": cell is not None,
-            "symmetry": "" if cell is None else cell.symmetry,
-            "vectors_px": None if cell is None else cell.vectors.tolist(),
-            "atoms_px": reading.atoms.round(3).tolist(),
-            "vacant_px": reading.vacant.round(3).tolist(),
-            "defects": [
-                {"x_px": d.x, "y_px": d.y, "area_px": d.area, "deviation": d.deviation}
-                for d in reading.defects
-            ],
-        },
-    )
-    if options.figure is not None:
-        from bluesky_gpsts.analysis.lattice_figure import lattice_figure
-        from bluesky_gpsts.analysis.style import png
-
-        figure = lattice_figure([(options.file.name, image, reading)])
-        options.figure.write_bytes(png(figure))
-        print(options.figure)
-    return 0 if cell is not None else 1
+        return np.asarray(imread(path)), None
+    except PermissionError:
+        raise
+    except (EOFError, OSError, SyntaxError, ValueError) as error:
+        # What is wrong with a picture, Pillow tells by any of these.
+        raise ValueError(f"{path} holds no image that can be read; give {_KINDS}") from error
 
 
 def _classes(image: NDArray[Any], reading: "SurfaceReading") -> dict[int, str]:
@@ -245,7 +226,7 @@ def train_images(options: argparse.Namespace, seed: int) -> int:
     from bluesky_gpsts.models import Card
 
     size: dict[str, Any] = {
-        option: whole(f"--{option}", text)
+        option: whole(f"--{option}", text, 1)
         for option in ("images", "steps", "members")
         if (text := getattr(options, option)) is not None
     }

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bluesky_gpsts.cli_output import check_output, whole, write_json
+from bluesky_gpsts.cli_output import check_figure, check_output, whole, write_figure, write_json
 
 __all__ = ["add_command", "run_library"]
 
@@ -39,7 +39,7 @@ def add_command(commands: Any) -> None:
 def run_library(options: argparse.Namespace) -> int:
     """Run the subcommand; returns its exit status."""
     check_output(options.json)
-    check_output(options.figure)
+    check_figure(options.figure)
     least, most = _NAMES[options.action]
     if not least <= len(options.names) <= most:
         raise ValueError(
@@ -77,10 +77,8 @@ def run_library(options: argparse.Namespace) -> int:
     write_json(options.json, {"folder": str(folder), "classes": library.counts})
     if options.figure is not None and len(library):
         from bluesky_gpsts.analysis.library_figure import library_figure
-        from bluesky_gpsts.analysis.style import png
 
-        options.figure.write_bytes(png(library_figure(library)))
-        print(options.figure)
+        write_figure(options.figure, library_figure(library))
     return 0
 
 

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluesky_gpsts import cli_train
-from bluesky_gpsts.cli_output import bar, check_output, write_json
+from bluesky_gpsts.cli_output import bar, check_figure, check_output, write_figure, write_json
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from bluesky_gpsts.spectra import Classes, Classifier
 
 __all__ = ["COMMANDS", "add_commands"]
@@ -71,7 +69,7 @@ def _models(options: argparse.Namespace) -> int:
 
 def _classify(options: argparse.Namespace) -> int:
     check_output(options.json)
-    check_output(options.figure)
+    check_figure(options.figure)
     from bluesky_gpsts.spectra import registry
 
     file = Path(options.what)
@@ -141,7 +139,7 @@ def _classify_file(
                     found,
                 )
             )
-        _write_figure(options.figure, figure)
+        write_figure(options.figure, figure)
     return 0
 
 
@@ -216,7 +214,7 @@ def _classify_runs(options: argparse.Namespace, classifier: "Classifier", model:
             pixels = None
             if record.has_map:
                 pixels = classify_map(record, points, classifier, progress=bar("pixels"))
-            _write_figure(options.figure, segmentation_figure(record, points, pixels))
+            write_figure(options.figure, segmentation_figure(record, points, pixels))
     rows = _rows(points.found, points.seq_nums)
     _print_rows(rows, model)
     write_json(options.json, {"uid": points.uid, "model": model, "spectra": rows})
@@ -275,13 +273,6 @@ def _print_rows(rows: list[dict[str, Any]], model: str) -> None:
     counts = Counter(row["class"] or "not judged" for row in rows)
     total = ", ".join(f"{name} {count}" for name, count in counts.most_common())
     print(f"{len(rows)} spectra by {model}: {total or 'none'}")
-
-
-def _write_figure(path: Path, figure: "Figure") -> None:
-    from bluesky_gpsts.analysis.style import png
-
-    path.write_bytes(png(figure))
-    print(path)
 
 
 COMMANDS = {"models": _models, "train": cli_train.train, "classify": _classify}

@@ -5,9 +5,21 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["bar", "check_folder", "check_output", "number", "whole", "write_json"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "bar",
+    "check_figure",
+    "check_folder",
+    "check_output",
+    "number",
+    "whole",
+    "write_figure",
+    "write_json",
+]
 
 
 def whole(name: str, text: str, least: int | None = None) -> int:
@@ -38,6 +50,13 @@ def check_output(path: Path | None) -> None:
         raise ValueError(f"cannot write {path}: give a file in an existing, writable folder")
 
 
+def check_figure(path: Path | None) -> None:
+    """Refuse a file for a figure that cannot be written, or whose name is not that of a PNG."""
+    check_output(path)
+    if path is not None and path.suffix.lower() != ".png":
+        raise ValueError(f"a figure is written as PNG, not as {path.name}; give a name in .png")
+
+
 def check_folder(path: Path | None) -> None:
     """Refuse a folder of results that cannot be made, before anything is started."""
     if path is None:
@@ -53,6 +72,14 @@ def write_json(path: Path | None, data: Any) -> None:
         beside = path.with_name(path.name + ".part")
         beside.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         os.replace(beside, path)
+
+
+def write_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure as PNG, and print where it is."""
+    from bluesky_gpsts.analysis.style import png
+
+    path.write_bytes(png(figure))
+    print(path)
 
 
 def bar(what: str) -> Callable[[int, int], None]:

@@ -195,7 +195,7 @@ def start(
         ]
     )
     if finder is not None:
-        description += "\nsurface  what reads survey images: RE(find_targets(stm, surface))"
+        description += "\nsurface  what reads survey images: yield from find_targets(stm, surface)"
     return Session(engine, stm, opened, description, stack, finder)
 
 

@@ -5,10 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from bluesky_gpsts.analysis.surface_figure import surface_figure
 from bluesky_gpsts.benchmarks.images.cases import direction_rows, gate_rows
 from bluesky_gpsts.cli import main
+from bluesky_gpsts.images import read_surface
 from bluesky_gpsts.images.registry import load_surface, models
 from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.training import train_surface
+from bluesky_gpsts.nanonis.files import Frame, Image, write_sxm
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,99 @@ def test_a_refused_image_ends_with_status_1(tmp_path, capsys):
     assert "not worth reading: unresolved, tip or contamination" in capsys.readouterr().out
 
 
+def test_the_figure_names_the_classes_and_shows_its_scale(picture):
+    _, drawn = picture
+    image = drawn.image.copy()
+    image[130:] = np.nan
+    reading = read_surface(image, drawn.pixel)
+    first, second = (defect.number for defect in reading.defects[:2])
+    figure = surface_figure(image, reading, classes={first: "water", second: "my own"})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["water", "my own"]
+    colours = [line.get_color() for line in legend.get_lines()]
+    drawn_in = {tuple(part.get_edgecolor()[0][:3]) for part in figure.axes[1].collections}
+    from matplotlib.colors import to_rgb
+
+    assert len(set(colours)) == 2 and {to_rgb(colour) for colour in colours} <= drawn_in
+    # The lower left corner was not scanned: what is white there can be seen all the same.
+    assert not surface_figure(image, reading).legends
+    canvas = figure.canvas
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3].astype(int)
+    (left, bottom), (right, top) = figure.axes[0].get_window_extent().get_points().astype(int)
+    corner = pixels[::-1][bottom + 3 : bottom + 40, left + 3 : left + (right - left) // 2]
+    assert corner.min() < 60
+
+
+@pytest.fixture(scope="module")
+def square(tmp_path_factory):
+    """An image of a square lattice of 0.806 nm, 12.8 x 12.8 nm, with a hole."""
+    y, x = np.mgrid[:128, :128] * 0.1e-9
+    along, across = 8e9 * x + 1e9 * y, 8e9 * y - 1e9 * x
+    image = 1e-11 * (np.cos(2 * np.pi * along / 6.5) + np.cos(2 * np.pi * across / 6.5))
+    image -= 8e-11 * np.exp(-((x - 6e-9) ** 2 + (y - 4e-9) ** 2) / (2 * (0.25e-9) ** 2))
+    image += 1e-12 * np.random.default_rng(3).standard_normal(image.shape)
+    folder = tmp_path_factory.mktemp("square")
+    np.save(folder / "square.npy", image)
+    frame = Frame(0.0, 0.0, 12.8e-9, 12.8e-9)
+    write_sxm(folder / "square.sxm", Image({}, frame, {"Z": {"forward": image}}, {"Z": "m"}))
+    return folder
+
+
+@pytest.mark.parametrize("given", [["square.npy", "--pixel", "0.1"], ["square.sxm"]])
+def test_any_lattice_is_told_in_nanometres(given, square, tmp_path, capsys):
+    out = tmp_path / "read.json"
+    command = ["images", str(square / given[0]), *given[1:], "--lattice", "any"]
+    assert main([*command, "--json", str(out)]) == 0
+    assert "square lattice, 0.806 x 0.806 nm (8.06 x 8.06 pixels); " in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert np.hypot(*np.array(found["vectors_nm"]).T) == pytest.approx(0.806, rel=0.01)
+    assert np.allclose(found["atoms_nm"], 0.1 * np.array(found["atoms_px"]), atol=1e-3)
+    (hole,) = (defect for defect in found["defects"] if defect["deviation"] < 0.0)
+    assert (hole["x_nm"], hole["y_nm"]) == pytest.approx((6.0, 4.0), abs=0.1)
+    assert hole["area_nm2"] == pytest.approx(0.01 * hole["area_px"])
+
+
+def test_any_lattice_without_a_pixel_size_is_told_in_pixels(square, tmp_path, capsys):
+    out = tmp_path / "read.json"
+    command = ["images", str(square / "square.npy"), "--lattice", "any", "--json", str(out)]
+    assert main(command) == 0
+    assert "square lattice, 8.06 x 8.06 pixels; " in capsys.readouterr().out
+    assert json.loads(out.read_text())["pixel_nm"] is None
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.ones((40, 40)), "the image is constant; take it again"),
+        (np.random.default_rng(6).normal(size=(100, 140)), "has no lattice; scan fewer"),
+    ],
+)
+def test_what_has_no_lattice_is_told(image, message, tmp_path, capsys):
+    np.save(tmp_path / "image.npy", image)
+    assert main(["images", str(tmp_path / "image.npy"), "--lattice", "any"]) == 1
+    assert message in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["a.dat", "a.txt", "a.npz", "a.npy", "a.png", "a.jpg", "empty.npy"]
+)
+def test_what_is_no_image_is_told_with_the_kinds_that_are_read(name, tmp_path, capsys):
+    path = tmp_path / name
+    path.write_bytes(b"" if name.startswith("empty") else b"[DATA]\n1 2 3\n" * 9)
+    assert main(["images", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "holds no image that can be read; give a .sxm, .npy, .png or .jpg file" in error
+    assert "pickle" not in error
+
+
+def test_a_training_that_is_too_short_is_told():
+    with pytest.raises(ValueError, match="0 steps.*give 1 or more"):
+        train_surface(images=1, steps=0)
+    with pytest.raises(ValueError, match="on 20 drawn images; train it with more steps"):
+        train_surface(images=1, steps=1, progress=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -53,7 +150,15 @@ def test_a_refused_image_ends_with_status_1(tmp_path, capsys):
         (["train", "surface", "--epochs", "3"], "--epochs is for"),
         (["train", "atoms", "--members", "3"], "--members is for 'gpsts train surface'"),
         (["train", "spectra", "--steps", "3"], "--steps is for 'gpsts train surface'"),
-        (["train", "surface", "--images", "0"], "give 1 or more"),
+        (["images", "{path}", "--lattice", "any", "--anyway"], "there is no quality gate"),
+        (["images", "{path}", "--lattice", "any", "--model", "surface"], "--model is for H-Si"),
+        (["images", "{path}", "--lattice", "any", "--pixel", "0"], "one positive number"),
+        (["images", "{path}", "--figure", "read.pdf"], "a name in .png"),
+        (["library", "show", "--figure", "classes"], "a name in .png"),
+        (["classify", "all", "--figure", "map.svg"], "a name in .png"),
+        (["images", "."], ". is a folder; give one of the files in it, a .sxm, .npy"),
+        (["train", "surface", "--images", "0"], "whole number of 1 or above, not 0"),
+        (["train", "surface", "--steps", "-1"], "whole number of 1 or above, not -1"),
         (["train", "defects", "--images", "few"], "--images must be a whole number"),
     ],
 )

@@ -198,6 +198,8 @@ def read_record(catalog: Any, uid: str) -> RunRecord:
     """
     run = find_run(catalog, uid)
     start, stop = dict(run.metadata["start"]), dict(run.metadata.get("stop") or {})
+    if start.get("plan_name") == PLAN:
+        raise AnalysisError(_no_map(catalog, start))
     spectra, decisions = read_spectra(run), read_decisions(run)
     flags = read_flags(run)
     history = build_history(
@@ -284,6 +286,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | str):
         return value
     return float(value) if isinstance(value, int | float) else str(value)
+
+
+def _no_map(catalog: Any, start: dict[str, Any]) -> str:
+    """What to do with the uid of a run in which an image was read."""
+    survey = str(start.get("survey", ""))
+    maps = [
+        run.metadata["start"]["uid"] for run in find(catalog, plan_name="gp_sts", survey=survey)
+    ]
+    advice = (
+        f"Its defects are in the report of the map {maps[-1]}, which was taken on that survey"
+        if maps
+        else f"Take a map on that survey, gp_sts(stm, survey={survey!r}): its report shows them"
+    )
+    return (
+        f"Run {start['uid']} is no map: it holds what was read of the image of the survey {survey} "
+        f"(atoms, terraces, defects), and has no report of its own. {advice}."
+    )
 
 
 def _defects(catalog: Any, start: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:

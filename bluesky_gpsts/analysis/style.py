@@ -160,15 +160,29 @@ def colour_bar(axes: "Axes", mappable: Any, label: str, place: int = 0) -> None:
     bar.set_label(label)
 
 
-def scale_bar(axes: "Axes", extent: tuple[float, float, float, float]) -> None:
-    """Draw a bar of a round length (nm) in the lower left corner of a map."""
+def scale_bar(
+    axes: "Axes", extent: tuple[float, float, float, float], nanometre: float = 1.0
+) -> None:
+    """Draw a bar of a round length (nm) in the lower left corner of a map.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    extent : tuple of float
+        Left, right, bottom, top, in units of the axes.
+    nanometre : float
+        Units of the axes, along x, in a nanometre.
+    """
     from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
     from matplotlib.patches import Rectangle
 
     width = extent[1] - extent[0]
-    length = round_length(width / 4)
+    length = round_length(width / nanometre / 4)
     bar = AuxTransformBox(axes.transData)
-    bar.add_artist(Rectangle((0, 0), length, 0.012 * (extent[3] - extent[2]), fc=INK, lw=0))
+    bar.add_artist(
+        Rectangle((0, 0), length * nanometre, 0.012 * (extent[3] - extent[2]), fc=INK, lw=0)
+    )
     text = TextArea(f"{length:g} nm", textprops={"color": INK, "size": 8, "weight": "bold"})
     packed = VPacker(children=[text, bar], align="center", pad=0, sep=3)
     box = AnchoredOffsetbox(loc="lower left", child=packed, pad=0.45, borderpad=0.6, frameon=True)

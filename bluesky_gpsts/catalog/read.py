@@ -60,8 +60,9 @@ def _roles(run: Any) -> dict[str, str]:
     columns = start.get("columns")
     if not isinstance(columns, dict):
         raise CatalogError(
-            f"Run {start['uid']} has no 'columns' in its start document, which say what is "
-            "current, bias and so on; it was not taken by a plan of this package."
+            f"Run {start['uid']} (plan {start.get('plan_name', '')!r}) has no 'columns' in its "
+            "start document, which say what is current, bias and so on; it holds no spectra and no "
+            "image, or was not taken by a plan of this package."
         )
     return columns
 

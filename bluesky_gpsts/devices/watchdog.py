@@ -94,7 +94,10 @@ class Watchdog:
             If the controller cannot be read to begin with.
         """
         if not self._thread.is_alive():
-            raise RuntimeError("the watchdog does not run; start it before a plan")
+            raise RuntimeError(
+                "the watchdog does not run: the session has been closed, or the watchdog was never "
+                "started; start a session, or the watchdog, before a plan"
+            )
         with self._lock:
             if not self._watchers:
                 self.prepare()

@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 _JSON, _ARRAYS = "library.json", "library.npz"
 _VERSION = 1
 _LARGEST = 512 * 2**20
+_AGAIN = "move both away and make a new one with gpsts library grow"
 _NEW = "cluster"
 _FEWEST = 3
 
@@ -265,7 +266,8 @@ class Library:
         place = Path(folder)
         if not cls.exists(place):
             raise LibraryError(
-                f"{place} holds no library; make one with gpsts library grow {place} --catalog ..."
+                f"{place} holds no library; make one of what a catalog's runs have found with "
+                f'gpsts library grow --folder "{place}" --catalog CATALOG'
             )
         try:
             content = json.loads((place / _JSON).read_text(encoding="utf-8"))
@@ -275,7 +277,8 @@ class Library:
             data = file.read_bytes()
             if hashlib.sha256(data).hexdigest() != content["sha256"]:
                 raise LibraryError(
-                    f"{file} is not the one that {_JSON} describes; take both from one place"
+                    f"{file} is not the one that {_JSON} describes; take both from one place, "
+                    f"or {_AGAIN}"
                 )
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 table = _table({name: arrays[name] for name in arrays.files})
@@ -286,7 +289,10 @@ class Library:
         except (KeyError, TypeError, OSError, json.JSONDecodeError, ValueError) as error:
             if isinstance(error, LibraryError):
                 raise
-            raise LibraryError(f"{place} holds no library of this version: {error!r}") from error
+            raise LibraryError(
+                f"the library in {place} cannot be read ({_why(error)}): put a copy of {_JSON} and "
+                f"{_ARRAYS} there that belong together, or {_AGAIN}"
+            ) from error
         if len(own) != len(table):
             raise LibraryError(
                 f"{place / _JSON} lists {len(own)} examples and the arrays hold {len(table)}; an "
@@ -330,6 +336,15 @@ def _table(arrays: dict[str, NDArray[Any]]) -> DefectTable:
     return DefectTable(
         **{f.name: arrays[f.name].astype(whole.get(f.name, float)) for f in fields(DefectTable)}
     )
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with the files, in words."""
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(error.filename).name} is missing"
+    if isinstance(error, KeyError):
+        return f"there is no entry {error}"
+    return str(error) or type(error).__name__
 
 
 def _number_of(name: str) -> int:

@@ -62,8 +62,8 @@ def check_image(image: ArrayLike) -> Float32:
     Parameters
     ----------
     image : (ny, nx) array_like
-        Heights (m) or grey values; NaN or infinite where nothing was measured. Three colours
-        (ny, nx, 3 or 4) become their mean.
+        Heights (m) or grey values; NaN or infinite where nothing was measured. Booleans count as
+        0 and 1. Three colours (ny, nx, 3 or 4) become their mean.
 
     Returns
     -------
@@ -87,9 +87,12 @@ def check_image(image: ArrayLike) -> Float32:
             f"the image has {values.shape[0]} x {values.shape[1]} pixels; give at least "
             f"{SMALLEST} x {SMALLEST}, and at most {_LARGEST} in all"
         )
+    if values.dtype.kind != "f":
+        # Differences of booleans are none, and those of small integers wrap round.
+        values = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     known = np.isfinite(values)
     if not known.any():
-        raise ValueError("nothing of the image is known (all NaN); take it again")
+        raise ValueError("nothing of the image is known (no pixel is finite); take it again")
     whole = bool(known.all())
     low, high = (
         (values.min(), values.max()) if whole else (values[known].min(), values[known].max())

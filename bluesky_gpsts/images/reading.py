@@ -68,7 +68,10 @@ def read_surface(
         model = load_surface()
     if pixel is None:
         return _read_without_pixel(values, model, refuse, progress)
-    sizes = tuple(float(size) for size in np.atleast_1d(np.asarray(pixel, float)).ravel())
+    try:
+        sizes = tuple(float(size) for size in np.atleast_1d(np.asarray(pixel, float)).ravel())
+    except (TypeError, ValueError):
+        sizes = ()
     if len(sizes) not in (1, 2) or not all(np.isfinite(s) and s > 0.0 for s in sizes):
         raise ValueError(f"the pixel size is {pixel!r} m; give one positive number, or two")
     size = (sizes[0], sizes[-1])
@@ -176,10 +179,10 @@ def _read(
     elif min(extent) < _SMALLEST:
         problem = (
             f"the frame of {1e9 * extent[1]:.3g} x {1e9 * extent[0]:.3g} nm is too small; scan "
-            f"{1e9 * _SMALLEST:.2g} nm or more"
+            f"{1e9 * _SMALLEST:.2g} nm or more on each side"
         )
     elif float(np.ptp(values[known])) == 0.0:
-        problem = "the image is constant"
+        problem = "the image is constant; take it again, or give another channel"
     if problem:
         return refused(values.shape, pixel, problem)
     box = rows, columns

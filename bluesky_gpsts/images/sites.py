@@ -5,7 +5,7 @@ hydrogen; a large electrode is not affected by depressions (Ziatdinov et al.). W
 sure of forbids a site.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +124,7 @@ def find_sites(
     pattern: Pattern = THREE_DIMERS,
     classes: Mapping[int, str] | None = None,
     count: int = 100,
+    known: Sequence[str] | None = None,
 ) -> list[Site]:
     """Find where a pattern fits.
 
@@ -139,6 +140,9 @@ def find_sites(
         Class of each defect by its number, where it is sure; a defect without one forbids a site.
     count : int
         How many to give at most.
+    known : sequence of str, optional
+        Names that a class may have, such as those of a library; those of the package by default.
+        Those of ``pattern.allowed`` always are.
 
     Returns
     -------
@@ -149,12 +153,13 @@ def find_sites(
     Raises
     ------
     ValueError
-        If the image was refused, or `count` is below 1.
+        If the image was refused, `count` is below 1, or a class is unknown.
     """
     if count < 1:
         raise ValueError(f"count is {count} sites; give 1 or more")
-    relief = relief_of(image, reading)
     named = dict(classes or {})
+    _check_names(named, pattern, known)
+    relief = relief_of(image, reading)
     forbidden, free = _forbidden(reading, pattern, named)
     from_defects = _distance(forbidden, reading.pixel)
     from_steps = _distance(reading.steps | _borders(reading.terraces), reading.pixel)
@@ -197,6 +202,21 @@ def find_sites(
             taken[members] = True
             chosen.append(site)
     return chosen
+
+
+def _check_names(named: Mapping[int, str], pattern: Pattern, known: Sequence[str] | None) -> None:
+    """Refuse a class that is none: a mistyped one would forbid sites without a word."""
+    if known is None:
+        from bluesky_gpsts.images.patchtraining import CLASSES
+
+        known = CLASSES
+    names = dict.fromkeys([*known, *pattern.allowed])
+    unknown = sorted({str(name) for name in named.values()} - set(names))
+    if unknown:
+        raise ValueError(
+            f"no class of defects is called {', '.join(map(repr, unknown))}; give one of "
+            f"{', '.join(names)}, or say in `known` which others there are"
+        )
 
 
 def _forbidden(

@@ -206,7 +206,8 @@ class SurfaceModel:
                 "peaks": torch.stack((column + shift[0], row + shift[1]), 1).double().numpy(),
                 "pixels": torch.stack((column, row)).numpy(),
                 "heights": atom[row, column].double().numpy(),
-                "doubt": at.double().std(0, unbiased=False).numpy(),
+                # Of numpy: torch warns where there is no peak.
+                "doubt": at.double().numpy().std(axis=0),
                 "quality": mean("quality").double().numpy(),
             }
         return result

@@ -28,6 +28,8 @@ _WEIGHTS = {"atom": 1.0, "offset": 0.15, "defect": 2.0, "step": 0.4, "direction"
 _VERDICT = 0.1
 _RUINED, _STRETCH = 0.125, 0.06
 _SITE = 1.5
+_GATE = (20, 1200)
+"""Fewest images that a gate can be fitted to, and as many as it needs."""
 _SOME, _COARSE = 6, (0.115e-9, 0.18e-9)
 
 
@@ -145,7 +147,7 @@ def train_surface(
     images: int = 2000,
     steps: int = 7000,
     members: int = 1,
-    gate_images: int = 1200,
+    gate_images: int | None = None,
     bfloat16: bool = False,
     progress: bool = True,
 ) -> "SurfaceModel":
@@ -161,8 +163,9 @@ def train_surface(
         Batches for each member of the ensemble; about 0.1 s each on one core.
     members : int
         Networks in the ensemble.
-    gate_images : int
-        Images that the gate is fitted to, half of them ruined.
+    gate_images : int, optional
+        Images that the gate is fitted to, half of them ruined; by default three fifths of
+        `images`, 20 at least and 1200 at most.
     bfloat16 : bool
         Convolve in half precision; see `fit_network`.
     progress : bool
@@ -177,10 +180,12 @@ def train_surface(
     ValueError
         If there are too few images, steps or members.
     """
-    if images < 1 or members < 1 or gate_images < 20:
+    if gate_images is None:
+        gate_images = min(_GATE[1], max(_GATE[0], 3 * images // 5))
+    if images < 1 or steps < 1 or members < 1 or gate_images < _GATE[0]:
         raise ValueError(
-            f"{images} images, {members} members, {gate_images} images for the gate; give 1 or "
-            "more, 1 or more, and 20 or more"
+            f"{images} images, {steps} steps, {members} members, {gate_images} images for the "
+            f"gate; give 1 or more of each, and {_GATE[0]} or more for the gate"
         )
     lessons = draw_lessons(seed, images, progress)
     nets = [
@@ -248,6 +253,11 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
     Returns
     -------
     SurfaceModel
+
+    Raises
+    ------
+    ValueError
+        If the network has learned too little to place atoms and vacancies on any of them.
     """
     from scipy.spatial import cKDTree
     from tqdm import tqdm
@@ -269,6 +279,11 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
             near = apart < _SITE
             scores.append(decoded.score[decoded.placed][near])
             taken.append(drawn.occupied[which[near]])
+    if not any(part.any() for part in taken) or all(part.all() for part in taken):
+        raise ValueError(
+            f"the network has learned too little: it places no atoms, or no vacancies, on {count} "
+            "drawn images; train it with more steps, such as 300, or more images"
+        )
     gate = fit_gate(np.array(values), np.array(fine))
     gate["confidence"] = fit_confidence(np.concatenate(scores), np.concatenate(taken))
     return model.with_gate(gate)

@@ -1,6 +1,6 @@
 """Where to go next: defects of given classes, or sites for a pattern, on a survey image."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -80,9 +80,10 @@ def find_targets(
     stm : NanonisSTM
         The microscope; a survey is taken of its scan frame if none is there.
     finder : FindDefects
-        The callback, subscribed to the RunEngine.
-    classes : sequence of str
-        Classes of defects that are wanted; all by default.
+        The callback, subscribed to the RunEngine: ``surface`` of a session that was started with
+        ``surface=True``.
+    classes : sequence of str, or str
+        Classes of defects that are wanted, or a single one; all by default.
     pattern : Pattern, optional
         Look for sites for this pattern instead.
     count : int
@@ -121,12 +122,14 @@ def find_targets(
     distance = require_positive("distance", distance, "m", or_zero=True)
     if not 0.0 <= least <= 1.0:
         raise ValueError(f"least is {least!r}; give a probability from 0 to 1")
-    unknown = set(classes) - set(finder.classes)
-    if unknown:
+    if not isinstance(finder, FindDefects):
         raise ValueError(
-            f"the classes {', '.join(sorted(unknown))} are unknown; known: "
-            f"{', '.join(finder.classes)}"
+            f"finder is {finder!r}, which reads no images; start the session with "
+            "start(..., surface=True) and give its session.surface"
         )
+    if pattern is not None and not isinstance(pattern, Pattern):
+        raise ValueError(f"pattern is {pattern!r}; give a Pattern, such as THREE_DIMERS")
+    wanted = _known_classes(classes, finder)
     uid = survey_uid or finder.latest
     if again or not uid:
         uid = yield from survey(stm, pixels=pixels, lines=pixels, line_time=line_time)
@@ -139,9 +142,27 @@ def find_targets(
             return _unvisited(sites, visited, distance)[:count]
     x = yield from bps.rd(stm.tip.x)
     y = yield from bps.rd(stm.tip.y)
-    defects = defect_targets(found, classes, least)
+    defects = defect_targets(found, wanted, least)
     defects.sort(key=lambda target: float(np.hypot(target.x - x, target.y - y)))
     return _unvisited(defects, visited, distance)[:count]
+
+
+def _known_classes(classes: Any, finder: FindDefects) -> tuple[str, ...]:
+    """Classes that are wanted, or ValueError."""
+    single = isinstance(classes, str) or not isinstance(classes, Iterable)
+    names = (classes,) if single else tuple(classes)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"classes is {classes!r}; give names of classes, or leave it out for all: "
+            f"{', '.join(finder.classes)}"
+        )
+    unknown = set(names) - set(finder.classes)
+    if unknown:
+        raise ValueError(
+            f"the classes {', '.join(sorted(unknown))} are unknown; known: "
+            f"{', '.join(finder.classes)}"
+        )
+    return names
 
 
 def defect_targets(found: Found, classes: Sequence[str] = (), least: float = 0.0) -> list[Target]:
@@ -179,7 +200,9 @@ def site_targets(found: Found, pattern: Pattern) -> list[Target]:
     named = zip(found.table.numbers, found.names, found.probabilities, strict=True)
     classes = {int(number): str(name) for number, name, sure in named if sure >= _SURE}
     directions = _directions(found)
-    sites = find_sites(found.image, found.reading, pattern, classes)
+    # A library has classes of its own.
+    known = sorted(set(classes.values()))
+    sites = find_sites(found.image, found.reading, pattern, classes, known=known)
     places = to_sample([(site.x, site.y) for site in sites], found.image.shape, found.frame)
     return [
         Target(

@@ -119,7 +119,7 @@ def test_it_grows_by_what_is_new(library: Library, others) -> None:
 
 
 def test_bad_input_is_told(library: Library, tmp_path: Path) -> None:
-    with pytest.raises(LibraryError, match="holds no library; make one"):
+    with pytest.raises(LibraryError, match="holds no library; make one .*--folder"):
         Library.read(tmp_path)
     with pytest.raises(LibraryError, match="no class 'kink'; there are: "):
         library.rename("kink", "other")
@@ -135,8 +135,15 @@ def test_bad_input_is_told(library: Library, tmp_path: Path) -> None:
         library.add(library.table, ["a"], ["b"])
     library.write(tmp_path)
     (tmp_path / "library.npz").write_bytes(b"other")
-    with pytest.raises(LibraryError, match="not the one"):
+    with pytest.raises(LibraryError, match="not the one.*, or move both away"):
         Library.read(tmp_path)
+    (tmp_path / "library.npz").unlink()
+    with pytest.raises(LibraryError, match=r"\(library.npz is missing\): put a copy"):
+        Library.read(tmp_path)
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "library.json").write_text(text)
+        with pytest.raises(LibraryError, match="cannot be read.*make a new one with gpsts library"):
+            Library.read(tmp_path)
 
 
 @given(st.binary(max_size=200))

@@ -12,6 +12,7 @@ from bluesky_gpsts.benchmarks.images.scores import (
 )
 from bluesky_gpsts.images import SurfaceReading, find_pixel, read_surface
 from bluesky_gpsts.images.drawn import DrawnImage
+from bluesky_gpsts.images.prepare import check_image
 from bluesky_gpsts.images.quality import FEATURES, confidence, fit_confidence, fit_gate, judge
 from bluesky_gpsts.images.simulate import RUINED, draw_image
 
@@ -194,7 +195,9 @@ def test_pixels_that_are_higher_than_wide() -> None:
     [
         (np.zeros((15, 200)), 1e-10, "at least 16 x 16"),
         (np.zeros(40), 1e-10, "two axes"),
-        (np.full((40, 40), np.nan), 1e-10, "all NaN"),
+        (np.full((40, 40), np.nan), 1e-10, "no pixel is finite"),
+        (np.full((40, 40), np.inf), 1e-10, "no pixel is finite"),
+        (np.random.default_rng(0).random((40, 40)), "a", "pixel size is 'a' m; give one"),
         (np.zeros((40, 40), complex), 1e-10, "give real numbers"),
         (np.random.default_rng(0).random((40, 40)), 0.0, "one positive number"),
         (np.random.default_rng(0).random((40, 40)), float("nan"), "one positive number"),
@@ -206,11 +209,31 @@ def test_what_is_no_image_is_told(image, pixel, message) -> None:
         read_surface(image, pixel)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int16])
+def test_whole_numbers_are_read_as_what_they_count(dtype) -> None:
+    drawn = np.random.default_rng(2).integers(0, 2, (20, 20))
+    low, high = (0, 1) if dtype is bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    values = np.where(drawn, high, low).astype(dtype)
+    assert np.array_equal(check_image(values), drawn.astype(np.float32))
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_peak_is_refused_without_a_warning() -> None:
+    image = np.zeros((64, 64))
+    image[:, 32:] = 1e-9
+    reading = read_surface(image, 1e-10, refuse=False)
+    assert not reading.verdict.readable and reading.doubt.shape == (len(reading.sites),)
+
+
 @pytest.mark.parametrize(
     ("image", "pixel", "reason"),
     [
         (np.full((64, 64), 3e-9), 1e-10, "constant"),
-        (np.random.default_rng(0).random((16, 16)), 1e-10, "too small; scan 2.5 nm"),
+        (
+            np.random.default_rng(0).random((16, 16)),
+            1e-10,
+            "too small; scan 2.5 nm or more on each side",
+        ),
         (np.random.default_rng(0).random((64, 64)), 1e-9, "too coarse"),
         (np.random.default_rng(0).random((64, 64)), 1e-12, "too small"),
     ],

@@ -127,3 +127,8 @@ def test_bad_input_is_told(stepped) -> None:
         find_sites(drawn.image, reading, count=0)
     with pytest.raises(ValueError, match="there is no defect 9999"):
         find_sites(drawn.image, reading, classes={9999: "water"})
+    with pytest.raises(ValueError, match="called 'danglingbond'; give one of .*dangling_bond, "):
+        find_sites(drawn.image, reading, classes={1: "danglingbond"})
+    own = Pattern("own", 3, 1, allowed=("bond",))
+    assert find_sites(drawn.image, reading, own, {1: "bond"})
+    assert find_sites(drawn.image, reading, classes={1: "cluster 1"}, known=["cluster 1"])

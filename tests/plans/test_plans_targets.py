@@ -57,7 +57,7 @@ def test_defects_and_sites_are_where_the_surface_has_them(
     (filed,) = [d for d in documents.of("start") if d["plan_name"] == "surface"]
     assert filed["survey"] == survey_uid
 
-    bonds = engine(find_targets(hsi.stm, finder, ["dangling_bond"], count=2)).plan_result
+    bonds = engine(find_targets(hsi.stm, finder, "dangling_bond", count=2)).plan_result
     assert {t.label for t in bonds} == {"dangling_bond"} and 0 < len(bonds) <= 2
     seen = [(bonds[0].x, bonds[0].y)]
     others = engine(find_targets(hsi.stm, finder, ["dangling_bond"], visited=seen)).plan_result
@@ -89,12 +89,17 @@ def test_bad_arguments_move_nothing(engine: RunEngine, hsi: Any, finder: FindDef
     for arguments, message in (
         ({"count": 0}, "count"),
         ({"classes": ["kink"]}, "the classes kink are unknown"),
+        ({"classes": "kink"}, "the classes kink are unknown"),
+        ({"classes": None}, "classes is None; give names"),
+        ({"classes": [1]}, "give names"),
+        ({"finder": None}, "finder is None.*surface=True"),
+        ({"pattern": "three dimers"}, "give a Pattern"),
         ({"least": 2.0}, "probability"),
         ({"timeout": -1.0}, "timeout"),
         ({"survey_uid": "nowhere"}, "no image of the survey"),
     ):
         with pytest.raises((ValueError, LookupError), match=message):
-            engine(find_targets(hsi.stm, finder, **arguments))
+            engine(find_targets(hsi.stm, **{"finder": finder, **arguments}))
     assert hsi.server.writes == []
     with pytest.raises(ValueError, match="1 or more"):
         Pattern("none", 3, 0)

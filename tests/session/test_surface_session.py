@@ -1,6 +1,7 @@
 """A session that reads its survey images: the catalog, the library, and what comes after."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,28 @@ def test_what_was_found_is_in_the_catalog(session: Session) -> None:
     atoms, units = stream(run, "atoms")
     assert atoms["x"].shape == atoms["confidence"].shape and units["x"] == "m"
     assert stream(run, "reading")[0]["readable"].tolist() == [1.0]
+
+
+def test_a_report_of_what_was_read_says_where_the_defects_are(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = find(session.catalog, plan_name="surface")
+    uid, survey_uid = run.metadata["start"]["uid"], run.metadata["start"]["survey"]
+    where = ["--catalog", str(session.catalog.path), "--folder", str(tmp_path / "report")]
+    assert main(["report", uid, *where]) == 1
+    error = capsys.readouterr().err
+    assert f"what was read of the image of the survey {survey_uid}" in error
+    assert f"Take a map on that survey, gp_sts(stm, survey='{survey_uid}')" in error
+
+
+def test_the_command_that_a_missing_library_advises_makes_one(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, catalog = tmp_path / "my library", str(session.catalog.path)
+    assert main(["library", "show", "--folder", str(folder)]) == 1
+    advised = capsys.readouterr().err.split("gpsts library grow")[1].replace("CATALOG", catalog)
+    assert main(["library", "grow", *shlex.split(advised)]) == 0
+    assert len(Library.read(folder)) > 10
 
 
 def test_the_library_grows_from_the_catalog_and_is_edited(
