@@ -2,8 +2,7 @@
 
 The numbers are what clusters and the library of defects work on: pictures of one kind have nearly
 the same numbers, whatever tip and noise. For the numbers every picture is seen in all four mirror
-images, so that a defect and its mirror image are the same; for the name, where it makes no
-difference that counts, once more turned by half a circle.
+images, so that a defect and its mirror image are the same; for the name one look is as good.
 """
 
 from typing import TYPE_CHECKING, Any, Self
@@ -30,7 +29,7 @@ _BATCH = 128
 _SOFT = 0.1
 
 # Axes along which pictures are flipped.
-_TURNED = ((), (2, 3))
+_ONCE: tuple[tuple[int, ...], ...] = ((),)
 _MIRRORED = ((), (2,), (3,), (2, 3))
 
 
@@ -67,7 +66,7 @@ class DefectNet:
 
     def probabilities(self, table: DefectTable) -> Array:
         """Return the probability (N, K) of each class for each defect."""
-        return self._run(table, _TURNED)[1]
+        return self._run(table, _ONCE)[1]
 
     def name_defects(self, table: DefectTable) -> tuple[NDArray[np.str_], Array]:
         """Name each defect by its likeliest class, with the probability (N,) of it."""
