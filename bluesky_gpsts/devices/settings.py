@@ -10,10 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bluesky_gpsts.nanonis import Client, CommandError, ProtocolError, UnsupportedCommand
 from bluesky_gpsts.nanonis.commands import command
 
-__all__ = ["RESTORED", "SETTINGS", "Setting", "read_settings", "try_to_read", "write_settings"]
+__all__ = [
+    "COUPLED",
+    "RESTORED",
+    "SETTINGS",
+    "Setting",
+    "affected_by",
+    "read_settings",
+    "same_settings",
+    "try_to_read",
+    "write_settings",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +151,46 @@ SETTINGS = {
 
 RESTORED = tuple(name for name in SETTINGS if name not in ("bias", "setpoint", "feedback"))
 """Groups that may be written at any time, in the order of writing."""
+
+
+# What belongs to another group too, or is computed from one: a frame of another width is scanned at
+# another speed, and only the timing of a sweep tells its z offset.
+_OWN = {"scan_speed": slice(2, 4), "sweep_props": slice(0, 4), "sweep_channels": slice(0, 1)}
+COUPLED = {"Scan.FrameSet": ("scan_speed",), "Scan.BufferSet": ("scan_speed",)}
+
+
+def affected_by(command_name: str) -> list[str]:
+    """Groups that a command writes, or changes on the way."""
+    written = [name for name, setting in SETTINGS.items() if setting.set == command_name]
+    return [*written, *COUPLED.get(command_name, ())]
+
+
+def same_settings(
+    name: str, one: Sequence[Any], other: Sequence[Any], absolute: float = 0.0
+) -> bool:
+    """Whether two readings of a group agree within what 32 bits keep.
+
+    Parameters
+    ----------
+    name : str
+        Name of the group.
+    one, other : sequence
+        Values as `Setting.read` gives them.
+    absolute : float
+        Difference that counts as none, in the unit of the values.
+    """
+    own = _OWN.get(name, slice(None))
+    one, other = list(one)[own], list(other)[own]
+
+    def same(a: Any, b: Any) -> bool:
+        first, second = np.asarray(a), np.asarray(b)
+        if first.shape != second.shape:
+            return False
+        if first.dtype.kind in "biuf" and second.dtype.kind in "biuf":
+            return bool(np.allclose(first, second, rtol=1e-5, atol=absolute))
+        return bool(np.all(first == second))
+
+    return len(one) == len(other) and all(map(same, one, other))
 
 
 def read_settings(client: Client) -> dict[str, tuple[Any, ...]]:

@@ -146,12 +146,13 @@ class TipPosition(Device):
         self.root.require_unchanged()
         dx, dy = self._offset()
         goal = np.array([x + dx, y + dy])
-        speed, _ = SETTINGS["tip_speed"].read(link.main)
+        speed, custom = SETTINGS["tip_speed"].read(link.main)
         limits.check("a tip speed", speed, "m/s", 1e-12, limits.speed)
         here = np.array(self._here())
         distance = float(np.hypot(*(goal - here)))
         # Without the custom speed the scan's own speed would apply, whatever it is.
-        SETTINGS["tip_speed"].write(link.main, [speed, 1])
+        if not custom:
+            SETTINGS["tip_speed"].write(link.main, [speed, 1])
         link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
         if link.main.dry:
             link.main.planned[_PLACE] = (float(goal[0]), float(goal[1]))

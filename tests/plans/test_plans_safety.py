@@ -228,6 +228,8 @@ def check_left(bench: Any, original: dict[str, Any], command: tuple[Any, ...]) -
         (("ZCtrl.SetpntSet", 2e-11), "setpoint"),
         (("ZCtrl.OnOffSet", 0), "feedback"),
         (("Scan.FrameSet", 1e-9, 0.0, 8e-9, 8e-9, 0.0), "frame"),
+        (("ZCtrl.GainSet", 1e-12, 2e-4, 5e-9), "gain"),
+        (("BiasSpectr.LimitsSet", 2.0, -2.0), "sweep limits"),
     ],
 )
 def test_operator_who_changes_something_after_the_last_spectrum(
