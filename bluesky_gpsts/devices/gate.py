@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -205,14 +205,50 @@ class Gate:
                     self._conditioned = counted
 
     @contextmanager
-    def rehearsing(self) -> Generator[None, None, None]:
-        """Make it a dry run for a while, in which what is written counts as written."""
-        before = self.mode
-        with ExitStack() as stack:
-            stack.callback(setattr, self, "mode", before)
-            self.mode = "dry_run"
-            stack.enter_context(self.planning())
-            yield
+    def rehearsing(self) -> Generator[Callable[[], AbstractContextManager[None]], None, None]:
+        """Make it a dry run for a while, in which what is written counts as written.
+
+        Afterwards all is as it was before, what this session expects of the settings as well.
+
+        Yields
+        ------
+        callable
+            Gives a context in which all is as before for as long as it lasts: for whatever the
+            RunEngine does meanwhile, or a person while it is paused.
+        """
+        before = self._exchange(
+            {
+                "mode": "dry_run",
+                "planned": dict(self.planned),
+                "kept": dict(self.kept),
+                "expected": dict(self.expected),
+                "unsure": set(self.unsure),
+                "_conditioned": self._conditioned.copy(),
+                "_planning": self._planning + 1,
+            }
+        )
+
+        @contextmanager
+        def outside() -> Generator[None, None, None]:
+            nonlocal before
+            inside = self._exchange(before)
+            try:
+                yield
+            finally:
+                before = self._exchange(inside)
+
+        try:
+            yield outside
+        finally:
+            self._exchange(before)
+
+    def _exchange(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Put other values in the place of attributes; returns the old ones."""
+        with self._state:
+            old = {name: getattr(self, name) for name in state}
+            for name, value in state.items():
+                setattr(self, name, value)
+        return old
 
     # ------------------------------------------------------------ conditioning
 

@@ -91,8 +91,8 @@ class Setting:
     def read(self, client: Client) -> tuple[Any, ...]:
         """Values as the controller has them, or as a dry run would have made them."""
         planned: dict[Any, tuple[Any, ...]] = getattr(client, "planned", {})
-        if self._key in planned:
-            return planned[self._key]
+        if self.key in planned:
+            return planned[self.key]
         values = client.call(self.get, *self.arguments)
         if self.get == "BiasSpectr.PropsGet":
             # PropsSet also takes the z offset, which only TimingGet tells.
@@ -112,10 +112,11 @@ class Setting:
         # Later releases have more fields at the end.
         client.call(self.set, *request[: len(command(self.set, client.release).request)])
         if planned is not None and getattr(client, "dry", False):
-            planned[self._key] = tuple(values)
+            planned[self.key] = tuple(values)
 
     @property
-    def _key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[Any, ...]:
+        """Under what a dry run keeps the group."""
         return (self.get, *self.arguments)
 
 

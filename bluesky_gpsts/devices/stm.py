@@ -9,6 +9,7 @@ from typing import Any
 
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
+from ophyd.device import Staged
 
 from bluesky_gpsts.devices.conditioning import BiasPulse, TipShaper
 from bluesky_gpsts.devices.electronics import (
@@ -178,9 +179,18 @@ class NanonisSTM(Device):
                     # What writes nothing has nothing to put back.
                     self._snapshot = read_settings(self.link.main)
                     self.gate.expect(dict(self._snapshot))
-                self.spectroscopy.prepare()
-                self.scan.prepare()
+                self.prepare()
         return staged
+
+    @property
+    def staged(self) -> bool:
+        """Whether a plan has staged it, and nothing has unstaged it since."""
+        return self._staged is not Staged.no
+
+    def prepare(self) -> None:
+        """Set what must hold in every sweep and every image."""
+        self.spectroscopy.prepare()
+        self.scan.prepare()
 
     def require_no_alarm(self) -> None:
         """Refuse to begin anything after an alarm.
