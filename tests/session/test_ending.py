@@ -112,7 +112,10 @@ with startup.start(host="127.0.0.1", ports=ports, catalog=sys.argv[2]) as sessio
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
-def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path, name: str) -> None:
+    """By a shutdown, or because its terminal is gone."""
+    number = getattr(signal, name)
     catalog = tmp_path / "catalog"
     with Simulator("ws2", time_scale=0.0) as simulator:
         ports = ",".join(map(str, simulator.ports))
@@ -124,8 +127,8 @@ def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path) -> None
         with process:
             assert process.stdout is not None and process.stdout.readline() == "running\n"
             assert simulator.controller.tip.feedback is True
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(120) == 128 + signal.SIGTERM
+            process.send_signal(number)
+            assert process.wait(120) == 128 + number
         assert simulator.controller.tip.feedback is False
     with open_catalog(catalog) as opened:
         stop = opened[-1].metadata["stop"]
