@@ -303,9 +303,14 @@ class ZController(Device):
         """
         if not SETTINGS["feedback"].read(link_of(self).main)[0] and not self.withdrawn():
             raise LimitError(
-                f"{what} is refused while the feedback is off: nothing would keep the tip off the "
-                "sample; switch the feedback on, or withdraw the tip"
+                f"{what} is refused while the feedback is off{self.off_by_others()}: nothing would "
+                "keep the tip off the sample; switch the feedback on, or withdraw the tip"
             )
+
+    def off_by_others(self) -> str:
+        """A remark for a message if somebody else has switched the feedback off; or nothing."""
+        expected = link_of(self).gate.expected.get("feedback", [0])[0]
+        return ", which somebody has switched off at the controller" if expected else ""
 
     def lift(self, distance: float) -> None:
         """Raise the tip by `distance` (m), or to its upper limit; the feedback must be off.
