@@ -59,8 +59,15 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Deliver what is written, disconnect, and stop simulator and catalog."""
-        self._stack.close()
+        """Deliver what is written, disconnect, and stop simulator and catalog.
+
+        A plan that is paused is aborted first: its run is closed, and the settings put back.
+        """
+        try:
+            if self.RE.state == "paused":
+                self.RE.abort("the session was closed")
+        finally:
+            self._stack.close()
 
 
 def start(
