@@ -59,8 +59,15 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Deliver what is written, disconnect, and stop simulator and catalog."""
-        self._stack.close()
+        """Deliver what is written, disconnect, and stop simulator and catalog.
+
+        A plan that is paused is aborted first: its run is closed, and the settings put back.
+        """
+        try:
+            if self.RE.state == "paused":
+                self.RE.abort("the session was closed")
+        finally:
+            self._stack.close()
 
 
 def start(
@@ -216,7 +223,11 @@ def _withdraw_when_terminated(stm: "NanonisSTM", engine: "RunEngine", stack: Exi
         return
     from bluesky_gpsts.plans.safety import abort_on_alarm
 
-    before = signal.getsignal(signal.SIGTERM)
+    # A terminal that is closed and a connection that is lost are told by SIGHUP, which not every
+    # platform has.
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Whoever lets a session outlive its terminal (nohup) has SIGHUP ignored.
+    before = {n: signal.getsignal(n) for n in known if signal.getsignal(n) != signal.SIG_IGN}
     reason = "the session was told to end"
 
     def halt() -> None:
@@ -225,9 +236,13 @@ def _withdraw_when_terminated(stm: "NanonisSTM", engine: "RunEngine", stack: Exi
         finally:
             abort_on_alarm(engine)(reason)
 
+    def put_back() -> None:
+        for number, old in before.items():
+            signal.signal(number, old or signal.SIG_DFL)
+
     def terminated(number: int, _: object) -> None:
         # A second one ends the process at once.
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        put_back()
         if engine.state != "idle":
             # In a thread of its own: the signal may have come in the middle of anything.
             last = time.monotonic() + _LAST_SECONDS
@@ -240,8 +255,9 @@ def _withdraw_when_terminated(stm: "NanonisSTM", engine: "RunEngine", stack: Exi
                 time.sleep(0.05)
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, terminated)
-    stack.callback(signal.signal, signal.SIGTERM, before or signal.SIG_DFL)
+    for number in before:
+        signal.signal(number, terminated)
+    stack.callback(put_back)
 
 
 def _allow_own_junction(stm: "NanonisSTM") -> None:

@@ -29,6 +29,8 @@ _FACTOR, _REST = 2.0, 0.02
 """Largest step of a setpoint, and seconds for the feedback to follow."""
 _AT_THE_TOP = 1e-9
 _SAFE_TIP_EVENT, _WITHDRAWING = 5, 6
+WITHDRAWN = ("withdrawn",)
+"""Whether the tip is withdrawn, among what a rehearsal counts as done."""
 
 
 class TipWithdrawn(RuntimeError):
@@ -167,6 +169,10 @@ class Withdrawal(Device):
                 f"{self.root.name}.emergency_stop() does"
             )
         if gate.mode == "dry_run":
+            client = link_of(self).main
+            client.planned[WITHDRAWN] = (True,)
+            client.planned[("ZCtrl.OnOffGet",)] = (0,)
+            gate.kept.pop(("ZCtrl.OnOffGet",), None)
             status = Status(obj=self)
             status.set_finished()
             return status
@@ -216,6 +222,8 @@ class ZController(Device):
             _FEEDBACK_TIME,
             Operation(f"switching the feedback {'on' if on else 'off'}"),
         )
+        if on and client.dry:
+            client.planned[WITHDRAWN] = (False,)
 
     def check_feedback_on(self) -> None:
         """Refuse to switch the feedback on at a bias and a setpoint that are not allowed with it.
@@ -239,8 +247,10 @@ class ZController(Device):
             )
 
     def withdrawn(self) -> bool:
-        """Whether the tip is withdrawn: by the safe tip or by hand, or about to be."""
+        """Whether the tip is withdrawn, or about to be; in a rehearsal whether it would be."""
         client = link_of(self).main
+        if WITHDRAWN in client.planned:
+            return bool(client.planned[WITHDRAWN][0])
         if client.call("ZCtrl.StatusGet")[0] in (_SAFE_TIP_EVENT, _WITHDRAWING):
             return True
         if client.call("ZCtrl.OnOffGet")[0]:
@@ -293,9 +303,14 @@ class ZController(Device):
         """
         if not SETTINGS["feedback"].read(link_of(self).main)[0] and not self.withdrawn():
             raise LimitError(
-                f"{what} is refused while the feedback is off: nothing would keep the tip off the "
-                "sample; switch the feedback on, or withdraw the tip"
+                f"{what} is refused while the feedback is off{self.off_by_others()}: nothing would "
+                "keep the tip off the sample; switch the feedback on, or withdraw the tip"
             )
+
+    def off_by_others(self) -> str:
+        """A remark for a message if somebody else has switched the feedback off; or nothing."""
+        expected = link_of(self).gate.expected.get("feedback", [0])[0]
+        return ", which somebody has switched off at the controller" if expected else ""
 
     def lift(self, distance: float) -> None:
         """Raise the tip by `distance` (m), or to its upper limit; the feedback must be off.

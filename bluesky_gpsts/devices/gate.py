@@ -13,8 +13,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bluesky_gpsts.devices.limits import LimitError, Limits
-from bluesky_gpsts.devices.settings import SETTINGS
+from bluesky_gpsts.devices.settings import SETTINGS, affected_by, same_settings
 
 __all__ = [
     "Alarm",
@@ -54,8 +54,9 @@ _WRITING = frozenset(
 )
 _STOPPING = ("BiasSpectr.Stop", "FolMe.Stop", "ZCtrl.Withdraw")
 _SWEEPING = ("BiasSpectr.Start", "BiasSpectr.Stop", "ZCtrl.Withdraw", *_CONDITIONING)
-_WATCHED = ("bias", "setpoint", "feedback", "frame")
-"""Settings, read and written in the same form, that tell when somebody else changes something."""
+WATCHED = ("bias", "setpoint", "feedback", "frame")
+"""Settings, read and written in the same form, without which a plan does not go on when somebody
+else changes them."""
 _HOUR = 3600.0
 _PULSE_ABSOLUTE = 2
 
@@ -111,6 +112,10 @@ def _plain(values: Sequence[Any]) -> list[Any]:
     return [
         value.tolist() if isinstance(value, np.ndarray | np.generic) else value for value in values
     ]
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
 
 class Gate:
@@ -200,14 +205,50 @@ class Gate:
                     self._conditioned = counted
 
     @contextmanager
-    def rehearsing(self) -> Generator[None, None, None]:
-        """Make it a dry run for a while, in which what is written counts as written."""
-        before = self.mode
-        with ExitStack() as stack:
-            stack.callback(setattr, self, "mode", before)
-            self.mode = "dry_run"
-            stack.enter_context(self.planning())
-            yield
+    def rehearsing(self) -> Generator[Callable[[], AbstractContextManager[None]], None, None]:
+        """Make it a dry run for a while, in which what is written counts as written.
+
+        Afterwards all is as it was before, what this session expects of the settings as well.
+
+        Yields
+        ------
+        callable
+            Gives a context in which all is as before for as long as it lasts: for whatever the
+            RunEngine does meanwhile, or a person while it is paused.
+        """
+        before = self._exchange(
+            {
+                "mode": "dry_run",
+                "planned": dict(self.planned),
+                "kept": dict(self.kept),
+                "expected": dict(self.expected),
+                "unsure": set(self.unsure),
+                "_conditioned": self._conditioned.copy(),
+                "_planning": self._planning + 1,
+            }
+        )
+
+        @contextmanager
+        def outside() -> Generator[None, None, None]:
+            nonlocal before
+            inside = self._exchange(before)
+            try:
+                yield
+            finally:
+                before = self._exchange(inside)
+
+        try:
+            yield outside
+        finally:
+            self._exchange(before)
+
+    def _exchange(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Put other values in the place of attributes; returns the old ones."""
+        with self._state:
+            old = {name: getattr(self, name) for name in state}
+            for name, value in state.items():
+                setattr(self, name, value)
+        return old
 
     # ------------------------------------------------------------ conditioning
 
@@ -357,10 +398,9 @@ class Gate:
         key = self._read_by(name, values)
         if name in _STOPPING:
             self._doubt(name)
-        for setting in self.expected:
-            if SETTINGS[setting].set == name:
-                self.expected[setting] = _plain(values)
-                self.unsure.discard(setting)
+        for setting in affected_by(name):
+            if setting in WATCHED and setting in self.expected:
+                self.settle(setting, values)
         # Elsewhere Set counts differently from Get, so that only a reading tells.
         if name in ("Bias.Set", "ZCtrl.OnOffSet", "ZCtrl.SetpntSet"):
             self.kept[key] = _plain(values)
@@ -369,8 +409,21 @@ class Gate:
 
     def expect(self, settings: dict[str, Sequence[Any]]) -> None:
         """Keep settings that only this session may change from now on; none to end it."""
-        self.expected = {name: _plain(settings[name]) for name in _WATCHED if name in settings}
+        self.expected = {name: _plain(values) for name, values in settings.items()}
         self.unsure = set()
+
+    def to_read_back(self, name: str, foreign: Container[str] = ()) -> list[str]:
+        """Settings of which only reading tells what a command of this session has made them."""
+        known = [s for s in affected_by(name) if s in self.expected and s not in foreign]
+        found = [s for s in known if s not in WATCHED]
+        # Until then.
+        self.unsure |= set(found)
+        return found
+
+    def settle(self, setting: str, values: Sequence[Any]) -> None:
+        """Keep what this session has made a setting, in the form that it is read in."""
+        self.expected[setting] = _plain(values)
+        self.unsure.discard(setting)
 
     def _doubt(self, name: str) -> None:
         """Note which settings a command that failed or broke something off may have changed."""
@@ -378,7 +431,9 @@ class Gate:
         if name in _SWEEPING:
             self.unsure |= {"bias", "feedback"} & set(self.expected)
 
-    def changed_by_others(self, read: Callable[[str], Sequence[Any]]) -> dict[str, str]:
+    def changed_by_others(
+        self, read: Callable[[str], Sequence[Any] | None], names: Sequence[str]
+    ) -> dict[str, str]:
         """Settings that somebody else has changed since `expect`, each with a sentence.
 
         What a command of this session that failed, or that broke a sweep off, may have changed is
@@ -387,15 +442,22 @@ class Gate:
         Parameters
         ----------
         read : callable
-            Reads a setting by name, in the form that it is written in.
+            Reads a setting by name, in the form that it is written in; None if it cannot be told.
+        names : sequence of str
+            Which ones to look at.
         """
         found = {}
-        for name, expected in self.expected.items():
-            now = read(name)
-            if name not in self.unsure and not np.allclose(now, expected, rtol=1e-5, atol=1e-15):
-                was, new = (", ".join(f"{value:g}" for value in v) for v in (expected, now))
+        for name in names:
+            if name not in self.expected or name in self.unsure:
+                continue
+            now, expected = read(name), self.expected[name]
+            # What was written has more digits than what is read.
+            absolute = 1e-15 if name in WATCHED else 0.0
+            if now is not None and not same_settings(name, now, expected, absolute):
+                was, new = (", ".join(map(_text, v)) for v in (expected, now))
                 found[name] = (
-                    f"the {name} was {was} and is {new}: somebody has changed it at the controller"
+                    f"the {name.replace('_', ' ')} was {was} and is {new}: somebody has changed it "
+                    "at the controller"
                 )
         return found
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bluesky_gpsts.devices.gate import Gate
+from bluesky_gpsts.devices.settings import COUPLED, SETTINGS
 from bluesky_gpsts.nanonis import Client
 from bluesky_gpsts.nanonis.commands import command, is_idempotent
 
@@ -49,5 +50,14 @@ class GatedClient(Client):
             self.gate.remember(name, values, reply)
             return reply
         command(name, self.release)
+        foreign: dict[str, str] = {}
+        if name in COUPLED and not self.dry:
+            # What somebody has changed before does not become this session's on the way.
+            foreign = self.gate.changed_by_others(lambda s: SETTINGS[s].read(self), COUPLED[name])
         with self.gate.writing(name, values) as send:
-            return super().call(name, *values, timeout=timeout) if send else ()
+            reply = super().call(name, *values, timeout=timeout) if send else ()
+        if send:
+            # The controller rounds, and may change more than it was asked to.
+            for setting in self.gate.to_read_back(name, foreign):
+                self.gate.settle(setting, SETTINGS[setting].read(self))
+        return reply

@@ -10,10 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bluesky_gpsts.nanonis import Client, CommandError, ProtocolError, UnsupportedCommand
 from bluesky_gpsts.nanonis.commands import command
 
-__all__ = ["RESTORED", "SETTINGS", "Setting", "read_settings", "try_to_read", "write_settings"]
+__all__ = [
+    "COUPLED",
+    "RESTORED",
+    "SETTINGS",
+    "Setting",
+    "affected_by",
+    "read_settings",
+    "same_settings",
+    "try_to_read",
+    "write_settings",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +91,8 @@ class Setting:
     def read(self, client: Client) -> tuple[Any, ...]:
         """Values as the controller has them, or as a dry run would have made them."""
         planned: dict[Any, tuple[Any, ...]] = getattr(client, "planned", {})
-        if self._key in planned:
-            return planned[self._key]
+        if self.key in planned:
+            return planned[self.key]
         values = client.call(self.get, *self.arguments)
         if self.get == "BiasSpectr.PropsGet":
             # PropsSet also takes the z offset, which only TimingGet tells.
@@ -100,10 +112,11 @@ class Setting:
         # Later releases have more fields at the end.
         client.call(self.set, *request[: len(command(self.set, client.release).request)])
         if planned is not None and getattr(client, "dry", False):
-            planned[self._key] = tuple(values)
+            planned[self.key] = tuple(values)
 
     @property
-    def _key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[Any, ...]:
+        """Under what a dry run keeps the group."""
         return (self.get, *self.arguments)
 
 
@@ -139,6 +152,46 @@ SETTINGS = {
 
 RESTORED = tuple(name for name in SETTINGS if name not in ("bias", "setpoint", "feedback"))
 """Groups that may be written at any time, in the order of writing."""
+
+
+# What belongs to another group too, or is computed from one: a frame of another width is scanned at
+# another speed, and only the timing of a sweep tells its z offset.
+_OWN = {"scan_speed": slice(2, 4), "sweep_props": slice(0, 4), "sweep_channels": slice(0, 1)}
+COUPLED = {"Scan.FrameSet": ("scan_speed",), "Scan.BufferSet": ("scan_speed",)}
+
+
+def affected_by(command_name: str) -> list[str]:
+    """Groups that a command writes, or changes on the way."""
+    written = [name for name, setting in SETTINGS.items() if setting.set == command_name]
+    return [*written, *COUPLED.get(command_name, ())]
+
+
+def same_settings(
+    name: str, one: Sequence[Any], other: Sequence[Any], absolute: float = 0.0
+) -> bool:
+    """Whether two readings of a group agree within what 32 bits keep.
+
+    Parameters
+    ----------
+    name : str
+        Name of the group.
+    one, other : sequence
+        Values as `Setting.read` gives them.
+    absolute : float
+        Difference that counts as none, in the unit of the values.
+    """
+    own = _OWN.get(name, slice(None))
+    one, other = list(one)[own], list(other)[own]
+
+    def same(a: Any, b: Any) -> bool:
+        first, second = np.asarray(a), np.asarray(b)
+        if first.shape != second.shape:
+            return False
+        if first.dtype.kind in "biuf" and second.dtype.kind in "biuf":
+            return bool(np.allclose(first, second, rtol=1e-5, atol=absolute))
+        return bool(np.all(first == second))
+
+    return len(one) == len(other) and all(map(same, one, other))
 
 
 def read_settings(client: Client) -> dict[str, tuple[Any, ...]]:

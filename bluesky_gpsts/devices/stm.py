@@ -3,11 +3,13 @@
 import ipaddress
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ophyd import Component as Cpt
 from ophyd import Device, Kind, Signal
+from ophyd.device import Staged
 
 from bluesky_gpsts.devices.conditioning import BiasPulse, TipShaper
 from bluesky_gpsts.devices.electronics import (
@@ -19,12 +21,18 @@ from bluesky_gpsts.devices.electronics import (
     TipWithdrawn,
     ZController,
 )
-from bluesky_gpsts.devices.gate import Alarm, Gate, Mode
+from bluesky_gpsts.devices.gate import WATCHED, Alarm, Gate, Mode
 from bluesky_gpsts.devices.halt import SECONDS, halt, stop_controller, withdraw
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError, Limits
 from bluesky_gpsts.devices.link import Link
 from bluesky_gpsts.devices.scan import Scan
-from bluesky_gpsts.devices.settings import RESTORED, SETTINGS, read_settings, write_settings
+from bluesky_gpsts.devices.settings import (
+    RESTORED,
+    SETTINGS,
+    read_settings,
+    try_to_read,
+    write_settings,
+)
 from bluesky_gpsts.devices.spectroscopy import BiasSpectroscopy
 from bluesky_gpsts.devices.tip import TipPosition
 from bluesky_gpsts.nanonis import NanonisError
@@ -171,9 +179,18 @@ class NanonisSTM(Device):
                     # What writes nothing has nothing to put back.
                     self._snapshot = read_settings(self.link.main)
                     self.gate.expect(dict(self._snapshot))
-                self.spectroscopy.prepare()
-                self.scan.prepare()
+                self.prepare()
         return staged
+
+    @property
+    def staged(self) -> bool:
+        """Whether a plan has staged it, and nothing has unstaged it since."""
+        return self._staged is not Staged.no
+
+    def prepare(self) -> None:
+        """Set what must hold in every sweep and every image."""
+        self.spectroscopy.prepare()
+        self.scan.prepare()
 
     def require_no_alarm(self) -> None:
         """Refuse to begin anything after an alarm.
@@ -205,19 +222,24 @@ class NanonisSTM(Device):
             self.gate.expect({})
         return unstaged
 
-    def changed_by_others(self) -> dict[str, str]:
-        """Bias, setpoint, feedback and frame as far as somebody else has changed them.
+    def changed_by_others(self, names: Sequence[str] = tuple(SETTINGS)) -> dict[str, str]:
+        """Groups of settings that somebody else has changed.
 
         What counts is what they were at staging, or as this session has set them since; a tip that
         has been withdrawn is no change of the feedback.
 
+        Parameters
+        ----------
+        names : sequence of str
+            Which groups to look at, by their names in `settings.SETTINGS`; all unless given.
+
         Returns
         -------
         dict of str to str
-            Name of the setting, and a sentence on it.
+            Name of the group, and a sentence on it.
         """
         client = self.link.main
-        found = self.gate.changed_by_others(lambda name: SETTINGS[name].read(client))
+        found = self.gate.changed_by_others(lambda name: try_to_read(client, name), names)
         if "feedback" in found and self.z_controller.withdrawn():
             del found["feedback"]
         return found
@@ -236,7 +258,7 @@ class NanonisSTM(Device):
         """
         if self.gate.expected.get("feedback", [0])[0]:
             self.z_controller.require_tip()
-        for sentence in self.changed_by_others().values():
+        for sentence in self.changed_by_others(WATCHED).values():
             raise SettingsChanged(
                 f"{sentence}; the plan does not go on, for its data would not be what it says"
             )
@@ -247,8 +269,8 @@ class NanonisSTM(Device):
         If that cannot be done, because the controller does not answer, a module does not confirm
         that it has stopped or a setting is refused, nothing more is written but a withdrawal of
         the tip. A tip that has been withdrawn meanwhile, by the controller's safe tip or by hand,
-        stays withdrawn, and after an alarm nothing is written at all. Bias, setpoint, feedback and
-        frame stay as they are where somebody else has changed them since staging.
+        stays withdrawn, and after an alarm nothing is written at all. A group of settings stays as
+        it is where somebody else has changed it since staging.
 
         Raises
         ------
@@ -280,16 +302,22 @@ class NanonisSTM(Device):
         others = self.changed_by_others()
         for sentence in others.values():
             logger.warning("%s; it stays so", sentence)
+        if "sweep_timing" in others and "sweep_props" in snapshot:
+            # Both hold the z offset.
+            offset = SETTINGS["sweep_timing"].read(client)[1]
+            props = snapshot["sweep_props"]
+            snapshot = {**snapshot, "sweep_props": (*props[:4], offset, *props[5:])}
         write_settings(client, snapshot, [name for name in RESTORED if name not in others])
         bias, setpoint = float(snapshot["bias"][0]), float(snapshot["setpoint"][0])
         # So that the gap only widens before both are what they were.
         if "setpoint" not in others and setpoint < z.setpoint.get():
             z.setpoint.ramp(setpoint)
+        chosen = {"bias", "setpoint", "feedback"} & set(others)
         if "bias" not in others and abs(self.bias.get() - bias) > 1e-9:
-            if not others or self._fits(bias, z.setpoint.get()):
+            if not chosen or self._fits(bias, z.setpoint.get()):
                 self.bias.put(bias)
         if "setpoint" not in others and setpoint > z.setpoint.get():
-            if not others or self._fits(self.bias.get(), setpoint):
+            if not chosen or self._fits(self.bias.get(), setpoint):
                 z.setpoint.ramp(setpoint)
         feedback = bool(snapshot["feedback"][0])
         if feedback and z.withdrawn():

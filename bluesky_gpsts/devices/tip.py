@@ -13,10 +13,10 @@ from bluesky_gpsts.devices.limits import Limits, require_number, require_numbers
 from bluesky_gpsts.devices.settings import SETTINGS
 from bluesky_gpsts.devices.signals import Quantity, ReadOnly, SettingSignal, limits_of, link_of
 
-__all__ = ["TipAxis", "TipPosition"]
+__all__ = ["PLACE", "TipAxis", "TipPosition"]
 
 _ARRIVED = 5e-12
-_PLACE = ("FolMe.XYPosGet",)
+PLACE = ("FolMe.XYPosGet",)
 
 
 class TipAxis(Quantity):
@@ -97,7 +97,7 @@ class TipPosition(Device):
     def _here(self) -> tuple[float, float]:
         """Position of the tip now, piezo coordinates (m); in a rehearsal where it would be."""
         client = link_of(self).main
-        x, y = client.planned.get(_PLACE) or client.call("FolMe.XYPosGet", 1)
+        x, y = client.planned.get(PLACE) or client.call("FolMe.XYPosGet", 1)
         return float(x), float(y)
 
     def target(self) -> tuple[float, float]:
@@ -146,15 +146,16 @@ class TipPosition(Device):
         self.root.require_unchanged()
         dx, dy = self._offset()
         goal = np.array([x + dx, y + dy])
-        speed, _ = SETTINGS["tip_speed"].read(link.main)
+        speed, custom = SETTINGS["tip_speed"].read(link.main)
         limits.check("a tip speed", speed, "m/s", 1e-12, limits.speed)
         here = np.array(self._here())
         distance = float(np.hypot(*(goal - here)))
         # Without the custom speed the scan's own speed would apply, whatever it is.
-        SETTINGS["tip_speed"].write(link.main, [speed, 1])
+        if not custom:
+            SETTINGS["tip_speed"].write(link.main, [speed, 1])
         link.main.call("FolMe.XYPosSet", goal[0], goal[1], 0)
         if link.main.dry:
-            link.main.planned[_PLACE] = (float(goal[0]), float(goal[1]))
+            link.main.planned[PLACE] = (float(goal[0]), float(goal[1]))
         move = Operation(f"the move of the tip by {distance * 1e9:.3g} nm")
         self._target, self._move = (x, y), move
 

@@ -198,6 +198,8 @@ def condition_tip(
             stm.instrument_limits.check_pulse(treatment.bias, pulse_width)
         else:
             stm.instrument_limits.check_depth(treatment.depth)
+    if any(treatment.depth for treatment in treatments):
+        _require_no_safe_tip(stm)
     stm.gate.check_count()
     away = _places(keep_away)
     ground = Frame(how.frame.x, how.frame.y, area, area, how.frame.angle)
@@ -238,6 +240,23 @@ def condition_tip(
         return why
 
     return (yield from conditioning(staged(), stm))
+
+
+def _require_no_safe_tip(stm: NanonisSTM) -> None:
+    """Refuse indentations that the safe tip would take for a crash, before an hour of images."""
+    if stm.instrument_limits.safe_tip:
+        raise ValueError(
+            "indentations are refused: the limits require the controller's safe tip for every "
+            "measurement (safe_tip = true), and it would take the contact for a crash and "
+            "withdraw; give method='pulse', or limits with safe_tip = false and switch the safe "
+            "tip off at the controller"
+        )
+    if stm.safe_tip.on.get():
+        raise ValueError(
+            "indentations are refused: the controller's safe tip is on, which would take the "
+            "contact for a crash and withdraw; switch it off at the controller, or give "
+            "method='pulse'"
+        )
 
 
 def _places(keep_away: Any) -> list[tuple[float, float]]:

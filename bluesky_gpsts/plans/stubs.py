@@ -9,7 +9,7 @@ import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 from bluesky.utils import FailedStatus, Msg, RunEngineControlException
 
-__all__ = ["in_run", "off_loop", "plain_errors"]
+__all__ = ["in_run", "off_loop", "plain_errors", "run_of"]
 
 T = TypeVar("T")
 
@@ -78,6 +78,13 @@ def in_run(plan: Generator[Msg, Any, str], md: dict[str, Any]) -> Generator[Msg,
     str
         What `plan` returned.
     """
+    return (yield from run_of(plan, md))[1]
+
+
+def run_of(
+    plan: Generator[Msg, Any, str], md: dict[str, Any]
+) -> Generator[Msg, Any, tuple[str, str]]:
+    """Do as `in_run` does; returns the run's uid and what `plan` returned."""
 
     def failed(error: Exception) -> Generator[Msg, Any, None]:
         if isinstance(error, RunEngineControlException):
@@ -85,7 +92,7 @@ def in_run(plan: Generator[Msg, Any, str], md: dict[str, Any]) -> Generator[Msg,
         else:
             yield from bps.close_run(exit_status="fail", reason=str(error))
 
-    yield from bps.open_run(md)
+    uid: str = yield from bps.open_run(md)
     reason: str = yield from bpp.contingency_wrapper(plan, except_plan=failed)
     yield from bps.close_run(exit_status="success", reason=reason)
-    return reason
+    return uid, reason

@@ -1,5 +1,6 @@
 """The survey image that an experiment starts from."""
 
+import logging
 from collections.abc import Generator
 from typing import Any, Optional
 
@@ -18,9 +19,11 @@ from bluesky_gpsts.plans.checks import (
     require_positive,
 )
 from bluesky_gpsts.plans.records import SurveyRecord
-from bluesky_gpsts.plans.stubs import plain_errors
+from bluesky_gpsts.plans.stubs import plain_errors, run_of
 
 __all__ = ["frame_metadata", "survey"]
+
+logger = logging.getLogger(__name__)
 
 
 def frame_metadata(stm: NanonisSTM) -> dict[str, float]:
@@ -33,6 +36,17 @@ def frame_metadata(stm: NanonisSTM) -> dict[str, float]:
         "height": frame.height,
         "angle": frame.angle,
     }
+
+
+def _what_is_missing(image: np.ndarray) -> str:
+    """A sentence on an image (m) that an operator has stopped; nothing on a whole one."""
+    whole = int(np.isfinite(image).all(axis=1).sum())
+    if whole == len(image):
+        return ""
+    return (
+        f"the image has {whole} of {len(image)} lines: it was stopped at the controller; take "
+        "another survey before anything goes by this one"
+    )
 
 
 def survey(
@@ -97,7 +111,9 @@ def survey(
     @bpp.stage_decorator([stm])
     def staged() -> Generator[Msg, Any, str]:
         yield from plain_errors(prepare())
-        uid: str = yield from bpp.run_wrapper(plain_errors(image()), md=plain(metadata))
+        uid, reason = yield from run_of(plain_errors(image()), plain(metadata))
+        if reason:
+            logger.warning("survey %s: %s", uid, reason)
         return uid
 
     def prepare() -> Generator[Msg, Any, None]:
@@ -107,7 +123,7 @@ def survey(
         yield from bps.mv(scan.line_time, line_time)
         yield from bps.mv(scan.line_time_backward, line_time)
 
-    def image() -> Generator[Msg, Any, None]:
+    def image() -> Generator[Msg, Any, str]:
         yield from bps.checkpoint()
         yield from bps.trigger(scan, wait=True)
         raw = yield from bps.rd(scan.forward)
@@ -116,5 +132,6 @@ def survey(
         yield from bps.read(scan)
         yield from bps.read(record)
         yield from bps.save()
+        return _what_is_missing(np.asarray(raw))
 
     return (yield from staged())

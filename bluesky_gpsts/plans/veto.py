@@ -173,8 +173,8 @@ class Veto:
         z = self.stm.z_controller
         if not all(self._values(z.feedback)) and not z.withdrawn():
             raise LimitError(
-                f"{what} is refused while the feedback is off: nothing would keep the tip off the "
-                "sample; switch the feedback on, or withdraw the tip"
+                f"{what} is refused while the feedback is off{z.off_by_others()}: nothing would "
+                "keep the tip off the sample; switch the feedback on, or withdraw the tip"
             )
 
     def _frame_number(self, place: int, value: float) -> None:

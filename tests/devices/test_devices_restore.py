@@ -39,8 +39,8 @@ def change_everything(bench: Any) -> None:
     ):
         signal.put(value)
     stm.piezo.set((1e-12, -2e-12, 0.5e-12)).wait(timeout=10)
-    bench.client.call("BiasSpectr.ChsSet", [0])
-    bench.client.call("BiasSpectr.AdvPropsSet", 2, 2, 1, 1)
+    stm.link.main.call("BiasSpectr.ChsSet", [0])
+    stm.link.main.call("BiasSpectr.AdvPropsSet", 2, 2, 1, 1)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -319,3 +319,63 @@ def test_write_whose_outcome_is_unknown_is_nobody_elses(bench: Any, kind: str) -
         bench.stm.bias.put(1.19)
     bench.stm.unstage()
     assert bench.state() == original
+
+
+@pytest.mark.parametrize(
+    ("told", "command"),
+    [
+        ("ZCtrl.GainGet", ("ZCtrl.GainSet", 1e-12, 2e-4, 5e-9)),
+        ("FolMe.SpeedGet", ("FolMe.SpeedSet", 1e-9, 1)),
+        ("BiasSpectr.LimitsGet", ("BiasSpectr.LimitsSet", 2.0, -2.0)),
+        (
+            "BiasSpectr.TimingGet",
+            ("BiasSpectr.TimingSet", 0.3, 1e-10, 0.1, 2.0, 0.1, 0.2, 0.1, 0.2),
+        ),
+        ("LockIn.ModAmpGet", ("LockIn.ModAmpSet", 1, 0.017)),
+        ("Scan.BufferGet", ("Scan.BufferSet", [0, 14], 96, 80)),
+        ("Scan.SpeedGet", ("Scan.SpeedSet", 5e-9, 5e-9, 0.7, 0.7, 2, 1.0)),
+        ("Piezo.DriftCompGet", ("Piezo.DriftCompSet", 1, 1e-12, 0.0, 0.0, 10.0)),
+        (
+            "TipShaper.PropsGet",
+            ("TipShaper.PropsSet", 0.2, 2, 0.1, -2e-10, 1, 0.1, 1, 2e-10, 1, 1, 1),
+        ),
+    ],
+)
+def test_whatever_the_operator_has_changed_stays_so_and_is_named(
+    bench: Any, told: str, command: tuple[Any, ...]
+) -> None:
+    stm = bench.stm
+    original = bench.state()
+    stm.stage()
+    # Before: what this session writes afterwards to other groups changes nothing of it.
+    bench.client.call(*command)
+    stm.scan.set(Frame(1e-9, -1e-9, 4e-9, 5e-9, 12.0)).wait(timeout=10)
+    for signal, value in (
+        (stm.spectroscopy.points, 55),
+        (stm.lock_in.frequency, 811.0),
+        (stm.bias, 0.9),
+    ):
+        signal.put(value)
+    stm.tip.set((1e-10, 0.0)).wait(timeout=10)
+    chosen = bench.state()[told]
+    found = stm.changed_by_others()
+    (setting,) = found
+    assert SETTINGS[setting].get == told
+    assert f"the {setting.replace('_', ' ')} was " in found[setting]
+    stm.unstage()
+    after = bench.state()
+    kept, before = after.pop(told), original.pop(told)
+    if told == "Scan.SpeedGet":
+        # The speed follows the frame, which is put back.
+        kept, before, chosen = kept[2:], before[2:], chosen[2:]
+    assert kept == chosen != before
+    assert after == original
+    assert stm.changed_by_others() == {} and not stm.gate.alarm
+
+
+def test_what_this_session_has_changed_is_nobody_elses(bench: Any) -> None:
+    stm = bench.stm
+    stm.stage()
+    change_everything(bench)
+    stm.scan.pixels.put(48)
+    assert stm.changed_by_others() == {}

@@ -1,6 +1,7 @@
 """When something breaks: the run is closed, nothing taken is lost, the tip is safe."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -215,3 +216,23 @@ def test_lost_connection_in_the_middle_of_an_image(
     (stop,) = documents.of("stop")
     assert stop["exit_status"] == "fail" and "FrameDataGrab" in stop["reason"]
     assert bench.state() == original
+
+
+def test_survey_that_an_operator_stops_says_how_much_there_is(
+    engine: RunEngine, documents: Any, bench: Any, when: Callable[..., None]
+) -> None:
+    bench.hold_image()
+
+    def stop() -> None:
+        bench.clock.advance(6.0)
+        bench.client.call("Scan.Action", 1, 0)
+
+    when(lambda: bench.controller.scanning(bench.clock.now()), stop)
+    result = engine(survey(bench.stm, pixels=32, lines=24, line_time=0.25))
+    (event,), (end,) = documents.events("survey"), documents.of("stop")
+    whole = int(np.isfinite(event["data"]["stm_scan_forward"]).all(axis=1).sum())
+    assert 0 < whole < 24 and end["exit_status"] == "success"
+    assert f"the image has {whole} of 24 lines: it was stopped at the controller" in end["reason"]
+    assert result.plan_result == documents.of("start")[0]["uid"]
+    engine(survey(bench.stm, pixels=32, lines=24))
+    assert documents.of("stop")[1]["reason"] == ""

@@ -13,11 +13,13 @@ import bluesky.plans as bp
 import bluesky.preprocessors as bpp
 import pytest
 from bluesky import RunEngine
-from bluesky.utils import Msg
+from bluesky.utils import Msg, RunEngineInterrupted
+from ophyd import Signal
 
 from bluesky_gpsts import startup
 from bluesky_gpsts.devices import SIMULATOR_LIMITS, Alarm, LimitError, NanonisSTM
-from bluesky_gpsts.plans import check_tip, condition_tip, gp_sts, rehearse, survey
+from bluesky_gpsts.devices.electronics import TipWithdrawn
+from bluesky_gpsts.plans import check_tip, condition_tip, gp_sts, rehearse, survey, withdraw
 from bluesky_gpsts.plans.safety import guard
 from bluesky_gpsts.simulator import Simulator
 
@@ -179,3 +181,129 @@ def test_session_that_is_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture
         assert list(session.catalog.runs()) == []
         assert simulator.controller.images == simulator.controller.sweeps == 0
     assert "no run filed" in capsys.readouterr().out
+
+
+def test_rehearsal_within_a_plan_leaves_what_that_has_noted(engine: RunEngine, bench: Any) -> None:
+    stm, told = bench.stm, []
+    engine.preprocessors.append(guard(stm))
+    original = bench.state()
+
+    @bpp.stage_decorator([stm])
+    def plan() -> Any:
+        yield from bps.mv(stm.bias, 0.9)
+        yield from rehearse(survey(stm, pixels=16, lines=4), stm, told.append)
+        yield from rehearse(bps.mv(stm.bias, -0.5, stm.scan.pixels, 64), stm, told.append)
+        assert stm.bias.get() == pytest.approx(0.9) and stm.changed_by_others() == {}
+        yield from bps.mv(stm.tip, (1e-9, 0.0))
+
+    engine(plan())
+    assert len([line for line in told if line.startswith("Dry run")]) == 2
+    assert bench.state() == original and not stm.staged
+
+
+def test_settings_go_back_at_the_end_of_a_rehearsed_plan_as_of_a_real_one(dry: Dry) -> None:
+    bias = dry.stm.bias
+
+    def plan() -> Any:
+        yield from bpp.stage_wrapper(bps.mv(bias, 0.9), [dry.stm])
+        assert (yield from bps.rd(bias)) == pytest.approx(1.2)
+
+    dry.engine(plan())
+
+
+def test_pauses_are_left_out_of_a_rehearsal(engine: RunEngine, bench: Any) -> None:
+    stm, told = bench.stm, []
+
+    def plan() -> Any:
+        yield from bps.mv(stm.bias, -1.0)
+        yield from bps.pause()
+        yield from bps.checkpoint()
+        yield from bps.mv(stm.tip, (1e-9, 0.0))
+
+    assert engine(rehearse(plan(), stm, told.append)).exit_status == "success"
+    assert "the whole plan is allowed" in told[-1]
+
+
+def test_whoever_interrupts_a_rehearsal_finds_the_microscope_as_it_is(
+    engine: RunEngine, bench: Any, when: Callable[..., None]
+) -> None:
+    stm, seen = bench.stm, []
+
+    def plan() -> Any:
+        yield from bps.mv(stm.bias, -1.0)
+        while True:
+            yield from bps.sleep(1.0)
+
+    engine.msg_hook = seen.append
+    when(lambda: seen, lambda: engine.request_pause(defer=False))
+    with pytest.raises(RunEngineInterrupted):
+        engine(rehearse(plan(), stm))
+    engine.msg_hook = None
+    assert engine.state == "paused" and stm.gate.mode == "normal"
+    assert stm.bias.get() == pytest.approx(1.2)
+    stm.bias.put(1.1)
+    engine.abort()
+    assert stm.gate.mode == "normal" and stm.gate.planned == {}
+    assert stm.bias.get() == pytest.approx(1.1)
+
+
+def test_rehearsal_knows_that_the_plan_withdraws_the_tip(engine: RunEngine, bench: Any) -> None:
+    stm, feedback = bench.stm, bench.stm.z_controller.feedback
+    engine.preprocessors.append(guard(stm))
+    look = {"pixels": 16, "lines": 4}
+
+    def both() -> Any:
+        yield from withdraw(stm)
+        yield from survey(stm, **look)
+
+    def again() -> Any:
+        yield from withdraw(stm)
+        yield from bps.mv(stm.tip, (1e-9, 0.0))
+        yield from bps.mv(feedback, 1)
+        yield from survey(stm, **look)
+
+    def off() -> Any:
+        yield from bps.mv(feedback, 1, stm.bias, 1.0)
+        yield from bps.mv(feedback, 0)
+        yield from bps.mv(stm.tip, (1e-9, 0.0))
+
+    with pytest.raises(ValueError, match="the feedback of stm is off"):
+        engine(rehearse(both(), stm))
+    with pytest.raises(TipWithdrawn):
+        engine(rehearse(bpp.stage_wrapper(again(), [stm]), stm))
+    told: list[str] = []
+    engine(rehearse(again(), stm, told.append))
+    assert "stm_z_controller_withdrawal would be triggered" in told[0]
+    assert not stm.z_controller.withdrawn() and feedback.get() == 1
+    engine(withdraw(stm))
+    bench.clock.advance(10.0)
+    engine(rehearse(bpp.pchain(bps.mv(feedback, 1), survey(stm, **look)), stm, told.append))
+    assert "allowed as far as" in told[-1]
+    with pytest.raises(LimitError, match="while the feedback is off"):
+        engine(rehearse(off(), stm))
+
+
+def test_soft_signals_of_the_user_are_put_back(dry: Dry) -> None:
+    signal = Signal(name="note", value=1)
+
+    def plan() -> Any:
+        yield from bps.mv(signal, 7)
+        assert (yield from bps.rd(signal)) == 7
+
+    dry.engine(plan())
+    assert signal.get() == 1
+
+
+def test_refusal_that_the_plan_catches_is_told(
+    dry: Dry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def plan() -> Any:
+        try:
+            yield from bps.mv(dry.stm.bias, 99.0)
+        except LimitError:
+            yield from bps.trigger_and_read([dry.stm.tip, dry.stm.current])
+
+    dry.engine(bpp.run_wrapper(plan()))
+    told = capsys.readouterr().out
+    assert "comes to its end, but 1 of its messages was refused (a bias of 99 V" in told
+    assert "whole plan is allowed" not in told and "triggered" not in told

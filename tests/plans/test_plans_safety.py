@@ -228,6 +228,8 @@ def check_left(bench: Any, original: dict[str, Any], command: tuple[Any, ...]) -
         (("ZCtrl.SetpntSet", 2e-11), "setpoint"),
         (("ZCtrl.OnOffSet", 0), "feedback"),
         (("Scan.FrameSet", 1e-9, 0.0, 8e-9, 8e-9, 0.0), "frame"),
+        (("ZCtrl.GainSet", 1e-12, 2e-4, 5e-9), "gain"),
+        (("BiasSpectr.LimitsSet", 2.0, -2.0), "sweep limits"),
     ],
 )
 def test_operator_who_changes_something_after_the_last_spectrum(
@@ -283,3 +285,26 @@ def test_operator_who_changes_something_in_the_middle_of_a_run(
     assert stop["exit_status"] == "fail" and f"the {name} was" in stop["reason"]
     assert len(documents.events("primary")) == 2
     check_left(bench, original, command)
+
+
+@pytest.mark.parametrize("guarding", [True, False])
+def test_operator_who_switches_the_feedback_off_is_named(
+    engine: RunEngine, bench: Any, guarding: bool
+) -> None:
+    if guarding:
+        engine.preprocessors.append(guard(bench.stm))
+
+    def plan(switch: Callable[[], Any]) -> Any:
+        yield from bps.null()
+        switch()
+        yield from bps.mv(bench.stm.tip, (1e-9, 0.0))
+
+    def by_hand() -> None:
+        bench.client.call("ZCtrl.OnOffSet", 0)
+
+    with pytest.raises(LimitError, match="off, which somebody has switched off at the controller:"):
+        engine(bpp.stage_wrapper(plan(by_hand), [bench.stm]))
+    bench.client.call("ZCtrl.OnOffSet", 1)
+    own = bench.stm.z_controller.feedback
+    with pytest.raises(LimitError, match="while the feedback is off: nothing"):
+        engine(bpp.stage_wrapper(plan(lambda: own.put(0)), [bench.stm]))

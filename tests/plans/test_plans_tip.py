@@ -263,6 +263,28 @@ def test_it_is_forbidden_unless_the_limits_allow_it(gold: Bench, engine: RunEngi
         assert gold.server.writes == []
 
 
+@pytest.mark.parametrize("required", [True, False])
+def test_indentations_are_refused_at_once_where_the_safe_tip_would_see_a_crash(
+    gold: Bench, engine: RunEngine, required: bool
+) -> None:
+    gold.client.call("SafeTip.OnOffSet", 1)
+    gold.client.call("SafeTip.PropsSet", 0, 0, 4e-9)
+    stm = gold.stm
+    stm.instrument_limits = stm.gate.limits = replace(ALLOWED, safe_tip=required)
+    gold.server.commands.clear()
+    for method in ("indentation", "both"):
+        with pytest.raises(ValueError, match="give method='pulse'") as refused:
+            engine(condition_tip(stm, method=method))
+        assert ("safe_tip = false" in str(refused.value)) == required
+    assert gold.server.writes == []
+    # Pulses pass this check, and come to the next one.
+    with pytest.raises(ValueError, match="a bias pulse of 4.333"):
+        engine(condition_tip(stm, method="pulse", pulses=(3.0, 5.0)))
+    stm.gate._conditioned.extend([stm.gate._clock()] * 100)
+    with pytest.raises(LimitError, match="allows 100 in an hour"):
+        engine(condition_tip(stm, method="pulse"))
+
+
 def test_a_safe_tip_event_ends_it_and_the_tip_stays_away(
     gold: Bench, engine: RunEngine, documents: Any, when: Callable[..., None]
 ) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import pytest
+from bluesky.utils import RunEngineInterrupted
 
 from bluesky_gpsts import startup
 from bluesky_gpsts.catalog import open_catalog
 from bluesky_gpsts.devices import WriteRefused
+from bluesky_gpsts.nanonis import Client
 from bluesky_gpsts.plans import ending, home, survey, withdraw
 from bluesky_gpsts.simulator import Simulator
 
@@ -95,6 +97,29 @@ def test_a_session_that_only_reads_does_not_withdraw(tmp_path: Path) -> None:
         assert not session.stm.z_controller.withdrawn()
 
 
+def test_a_paused_plan_is_ended_when_the_session_is_closed(tmp_path: Path) -> None:
+    stops = []
+    with Simulator("ws2", time_scale=0.0) as simulator:
+        session = startup.start(
+            host="127.0.0.1", ports=simulator.ports, catalog=tmp_path / "catalog"
+        )
+        with session:
+            stm = session.stm
+            session.RE.subscribe(lambda name, doc: stops.append(doc), "stop")
+
+            def plan() -> Iterator[object]:
+                yield from bps.mv(stm.bias, 0.9)
+                yield from bps.pause()
+
+            with pytest.raises(RunEngineInterrupted):
+                session.RE(bpp.stage_wrapper(bpp.run_wrapper(plan()), [stm]))
+            assert session.RE.state == "paused" and stm.bias.get() == pytest.approx(0.9)
+        assert session.RE.state == "idle"
+        with Client("127.0.0.1", simulator.ports[0]) as client:
+            assert client.call("Bias.Get") == pytest.approx((1.2,))
+    assert [stop["exit_status"] for stop in stops] == ["abort"]
+
+
 _SESSION = """
 import sys
 import bluesky.plan_stubs as bps
@@ -112,7 +137,10 @@ with startup.start(host="127.0.0.1", ports=ports, catalog=sys.argv[2]) as sessio
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
-def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path, name: str) -> None:
+    """By a shutdown, or because its terminal is gone."""
+    number = getattr(signal, name)
     catalog = tmp_path / "catalog"
     with Simulator("ws2", time_scale=0.0) as simulator:
         ports = ",".join(map(str, simulator.ports))
@@ -124,8 +152,8 @@ def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path) -> None
         with process:
             assert process.stdout is not None and process.stdout.readline() == "running\n"
             assert simulator.controller.tip.feedback is True
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(120) == 128 + signal.SIGTERM
+            process.send_signal(number)
+            assert process.wait(120) == 128 + number
         assert simulator.controller.tip.feedback is False
     with open_catalog(catalog) as opened:
         stop = opened[-1].metadata["stop"]
