@@ -121,7 +121,11 @@ def test_a_paused_plan_is_ended_when_the_session_is_closed(tmp_path: Path) -> No
 
 
 _SESSION = """
+import signal
 import sys
+# Under nohup it would be ignored, and so it would stay.
+for name in ("SIGTERM", "SIGHUP"):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 from bluesky_gpsts import startup
