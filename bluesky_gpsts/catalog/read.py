@@ -1,5 +1,6 @@
 """Read runs from a catalog as xarray datasets, in SI units."""
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ _POINTS = {
     "figure_of_merit_variance": "A^2",
 }
 _IMAGES = ("topography", "forward", "backward")
+_TRIES, _PAUSE = 5, 0.3
 _HYPERPARAMETERS = ("signal_variance", "length_x", "length_y", "prior_mean")
 
 
@@ -47,12 +49,26 @@ def stream(run: Any, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]
         return {}, units
     table = node["internal"].read()
     columns = {key: table[key].to_numpy() for key in table.columns}
-    columns.update({key: np.asarray(node[key].read()) for key in parts if key != "internal"})
+    columns.update({key: _array(node, key) for key in parts if key != "internal"})
     rows = min(len(column) for column in columns.values())
     numbers = columns["seq_num"][:rows]
     last = {number: row for row, number in enumerate(numbers)}
     keep = [last[number] for number in sorted(last)]
     return {key: column[:rows][keep] for key, column in columns.items()}, units
+
+
+def _array(node: Any, key: str) -> NDArray[Any]:
+    """Read an array, which may be growing: while it is written Tiled may fail to (status 500)."""
+    from httpx import HTTPStatusError
+
+    for _ in range(_TRIES):
+        try:
+            return np.asarray(node[key].read())
+        except HTTPStatusError as error:
+            if error.response.status_code < 500:
+                raise
+            time.sleep(_PAUSE)
+    return np.asarray(node[key].read())
 
 
 def _roles(run: Any) -> dict[str, str]:
