@@ -68,10 +68,10 @@ def check_folder(path: Path | None) -> None:
 
 def write_json(path: Path | None, data: Any) -> None:
     """Write a summary, as a whole or not at all; nothing for None."""
+    from bluesky_gpsts.models.store import replace_file
+
     if path is not None:
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        replace_file(path, (json.dumps(data, indent=2) + "\n").encode())
 
 
 def write_figure(path: Path, figure: "Figure") -> None:

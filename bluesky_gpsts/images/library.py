@@ -9,7 +9,6 @@ train a linear discriminant classifier, which needs no more than one example of 
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from bluesky_gpsts.images.clusters import cluster_numbers
 from bluesky_gpsts.images.features import PATCH, DefectTable, average_patch
 from bluesky_gpsts.images.librarian import LibraryClassifier, fit_classifier
+from bluesky_gpsts.models.store import replace_file
 
 if TYPE_CHECKING:
     from bluesky_gpsts.images.patchnet import DefectNet
@@ -243,8 +243,8 @@ class Library:
                 for label, source in zip(self.labels.tolist(), self.sources, strict=True)
             ],
         }
-        _replace(place / _ARRAYS, data)
-        _replace(place / _JSON, (json.dumps(content, indent=1) + "\n").encode())
+        replace_file(place / _ARRAYS, data)
+        replace_file(place / _JSON, (json.dumps(content, indent=1) + "\n").encode())
         return digest
 
     @classmethod
@@ -357,12 +357,3 @@ def _checked(name: str) -> str:
     if not name.strip() or len(name) > 80 or not name.isprintable():
         raise LibraryError(f"a class cannot be named {name!r}; give a short printable name")
     return name
-
-
-def _replace(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ __all__ = [
     "list_cards",
     "load_kind",
     "read_weights",
+    "replace_file",
     "write_model",
 ]
 
@@ -81,8 +82,8 @@ def write_model(model: Model, card: Card, folder: str | Path, kinds: Kinds) -> C
     whole = card.with_file(hashlib.sha256(data).hexdigest(), len(data))
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    _replace(target / f"{card.name}{WEIGHTS}", data)
-    _replace(target / f"{card.name}{CARD}", whole.to_json().encode())
+    replace_file(target / f"{card.name}{WEIGHTS}", data)
+    replace_file(target / f"{card.name}{CARD}", whole.to_json().encode())
     return whole
 
 
@@ -262,7 +263,8 @@ def read_weights(
     return arrays, dict(settings)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file as a whole or not at all; OSError if it cannot be written."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(data)

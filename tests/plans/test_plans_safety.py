@@ -221,6 +221,16 @@ def check_left(bench: Any, original: dict[str, Any], command: tuple[Any, ...]) -
     assert bench.simulator.truth.crashes == 0
 
 
+def change_after(engine: RunEngine, bench: Any, number: int, command: tuple[Any, ...]) -> None:
+    """Let an operator send a command after a spectrum."""
+
+    def change(kind: str, document: dict[str, Any]) -> None:
+        if kind == "event" and document["data"].get("primary_seq_num") == number:
+            bench.client.call(*command)
+
+    engine.subscribe(change)
+
+
 @pytest.mark.parametrize(
     ("command", "name"),
     [
@@ -242,12 +252,7 @@ def test_operator_who_changes_something_after_the_last_spectrum(
 ) -> None:
     """The data are good; what he has set stays, and the run says so."""
     original = bench.state()
-
-    def change(kind: str, document: dict[str, Any]) -> None:
-        if kind == "event" and document["data"].get("primary_seq_num") == 5:
-            bench.client.call(*command)
-
-    watched.subscribe(change)
+    change_after(watched, bench, 5, command)
     watched(gp_sts(bench.stm, **small))
     (stop,) = documents.of("stop")
     assert stop["exit_status"] == "success"
@@ -273,12 +278,7 @@ def test_operator_who_changes_something_in_the_middle_of_a_run(
     name: str,
 ) -> None:
     original = bench.state()
-
-    def change(kind: str, document: dict[str, Any]) -> None:
-        if kind == "event" and document["data"].get("primary_seq_num") == 2:
-            bench.client.call(*command)
-
-    watched.subscribe(change)
+    change_after(watched, bench, 2, command)
     with pytest.raises(LimitError, match=f"the {name} was .* somebody has changed it"):
         watched(gp_sts(bench.stm, **small))
     (stop,) = documents.of("stop")

@@ -15,16 +15,19 @@ from bluesky.utils import RunEngineInterrupted
 from bluesky_gpsts import startup
 from bluesky_gpsts.catalog import open_catalog
 from bluesky_gpsts.devices import WriteRefused
+from bluesky_gpsts.devices.gate import Mode
 from bluesky_gpsts.nanonis import Client
 from bluesky_gpsts.plans import ending, home, survey, withdraw
 from bluesky_gpsts.simulator import Simulator
 
 
 @contextmanager
-def _session(folder: Path) -> Iterator[startup.Session]:
+def _session(folder: Path, mode: Mode = "normal") -> Iterator[startup.Session]:
     with (
         Simulator("ws2", time_scale=0.0) as simulator,
-        startup.start(host="127.0.0.1", ports=simulator.ports, catalog=folder) as session,
+        startup.start(
+            host="127.0.0.1", ports=simulator.ports, catalog=folder, mode=mode
+        ) as session,
     ):
         yield session
 
@@ -68,30 +71,14 @@ def test_ends_of_a_plan(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_leaves_the_tip_where_it_is(tmp_path: Path) -> None:
-    with (
-        Simulator("ws2", time_scale=0.0) as simulator,
-        startup.start(
-            host="127.0.0.1",
-            ports=simulator.ports,
-            catalog=tmp_path / "catalog",
-            mode="dry_run",
-        ) as session,
-    ):
+    with _session(tmp_path / "catalog", "dry_run") as session:
         for plan in (withdraw(session.stm), ending(bps.null(), session.stm, "withdraw")):
             session.RE(plan)
             assert not session.stm.z_controller.withdrawn()
 
 
 def test_a_session_that_only_reads_does_not_withdraw(tmp_path: Path) -> None:
-    with (
-        Simulator("ws2", time_scale=0.0) as simulator,
-        startup.start(
-            host="127.0.0.1",
-            ports=simulator.ports,
-            catalog=tmp_path / "catalog",
-            mode="read_only",
-        ) as session,
-    ):
+    with _session(tmp_path / "catalog", "read_only") as session:
         with pytest.raises(WriteRefused, match=r"stm\.emergency_stop\(\) does"):
             session.RE(withdraw(session.stm))
         assert not session.stm.z_controller.withdrawn()
