@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bluesky.plan_stubs as bps
@@ -78,14 +78,20 @@ _NOVEL = 0.5
 _STREAK = 3
 
 
+# What was seen once must show again, at this level: the level of the first sight keeps the rate.
+_AGAIN = 0.05
+# A reference is the mean of so many spectra at most: what wears off slowly shows against it too.
+_MOST = 5
+
+
 @dataclass(frozen=True)
 class _Known:
-    """A spectrum (A/V) of the run, its number, place (m) and figure of merit."""
+    """A place (m), the number and figure of merit of its spectrum, and what was measured (A/V)."""
 
     number: int
     place: tuple[float, float]
-    didv: FloatArray
     merit: float
+    spectra: tuple[FloatArray, ...]
 
 
 class TipWatch:
@@ -116,7 +122,7 @@ class TipWatch:
     ) -> None:
         """Take note of a spectrum (A/V), its number, place (m) and figure of merit."""
         if self._reference is None and math.isfinite(merit) and np.isfinite(didv).all():
-            self._known.append(_Known(number, place, didv.copy(), merit))
+            self._known.append(_Known(number, place, merit, (didv.copy(),)))
 
     def named(self, number: int, novelty: float) -> None:
         """Take note of the novelty of a spectrum, 0 to 1; NaN says nothing."""
@@ -142,7 +148,8 @@ class TipWatch:
     def check(self, taken: int, cause: str) -> Generator[Msg, Any, str]:
         """Repeat the spectrum; returns why those since the last time are in doubt, or "".
 
-        A change counts if it shows twice. The new spectrum is the reference from then on.
+        A change counts if it shows twice, and then the new spectra are the reference. What shows
+        none is averaged with the reference, which becomes less noisy.
 
         Parameters
         ----------
@@ -152,38 +159,41 @@ class TipWatch:
             Why just now, for the record.
         """
         self._record.cause.put(cause)
-        if self._reference is None:
-            # Not one of those that are strange: the tip may have changed before them.
-            first = self._novel[0] if self.strange else math.inf
-            usual = [known for known in self._known if known.number < first] or self._known
-            middle = float(np.median([known.merit for known in usual]))
-            self._reference = min(usual, key=lambda known: abs(known.merit - middle))
-            self._known.clear()
-        known = self._reference
+        known = self._reference = self._reference or self._chosen()
+        self._known.clear()
         # Up to the last check, and to the spectrum that is repeated, the tip was the one it knows.
         self.sound = max(self.last, known.number)
-        found, didv = yield from self._repeat(known, taken)
-        if self._other(found):
-            found, didv = yield from self._repeat(known, taken)
+        found, first = yield from self._repeat(known, taken, self._other)
         doubt = ""
         if self._other(found):
-            doubt = (
-                f"the tip has changed: spectrum {known.number}, taken again after {taken} spectra, "
-                f"differs by {found.ratio:.3g} times its noise"
-            )
-            logger.warning("%s; spectra since the last check are repeated", doubt)
-            self._reference = _Known(known.number, known.place, didv, known.merit)
+            again, second = yield from self._repeat(known, taken, _still)
+            if _still(again):
+                self._reference = replace(known, spectra=(first, second))
+                doubt = (
+                    f"the tip has changed: spectrum {known.number}, taken again after {taken} "
+                    f"spectra, differs by {found.ratio:.3g} times its noise"
+                )
+                logger.warning("%s; spectra since the last check are repeated", doubt)
+        elif not _still(found):
+            self._reference = replace(known, spectra=(*known.spectra, first)[:_MOST])
         # Whatever is strange about a sample, it must not ask after every few spectra.
         self._streak = 2 * self._streak if self.strange and not doubt else self._streak
         self._novel.clear()
         self.last = taken
         return doubt
 
+    def _chosen(self) -> _Known:
+        """Choose the reference; of strange spectra none: the tip may have changed before them."""
+        first = self._novel[0] if self.strange else math.inf
+        usual = [known for known in self._known if known.number < first] or self._known
+        middle = float(np.median([known.merit for known in usual]))
+        return min(usual, key=lambda known: abs(known.merit - middle))
+
     def _other(self, found: SpectrumChange) -> bool:
         return found.changed and found.ratio > self.checks.ratio
 
     def _repeat(
-        self, known: _Known, taken: int
+        self, known: _Known, taken: int, other: Callable[[SpectrumChange], bool]
     ) -> Generator[Msg, Any, tuple[SpectrumChange, FloatArray]]:
         stm, record = self.stm, self._record
         sts = stm.spectroscopy
@@ -191,11 +201,11 @@ class TipWatch:
         yield from bps.mv(stm.tip, known.place)
         yield from bps.trigger(sts, wait=True)
         didv = np.asarray((yield from bps.rd(sts.didv)), dtype=float)
-        found = compare_spectra(known.didv, didv, self.checks.false_alarm)
+        found = compare_spectra(np.array(known.spectra), didv, self.checks.false_alarm)
         values = {
             record.primary_seq_num: float(known.number),
             record.after: float(taken),
-            record.changed: int(self._other(found)),
+            record.changed: int(other(found)),
             record.probability: found.probability,
             record.ratio: found.ratio,
             record.gain: found.gain,
@@ -208,6 +218,11 @@ class TipWatch:
         yield from bps.save()
         yield from bps.checkpoint()
         return found, didv
+
+
+def _still(found: SpectrumChange) -> bool:
+    """Whether a second look confirms a first one."""
+    return found.probability < _AGAIN
 
 
 def look_after(

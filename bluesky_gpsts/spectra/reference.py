@@ -1,9 +1,9 @@
 """Whether a spectrum repeated at one place is still what it was: a change of the tip, noticed.
 
 What a tip that stays the same may do to a spectrum is left out of the comparison: another gap
-multiplies it, drift and the feedback's noise during the sweep tilt it, an offset adds to it. What
-is left over in its slow part is compared with the noise, which its fast part tells. For white
-noise the ratio follows an F-distribution, so that the rate of false alarms is known beforehand.
+multiplies it by up to 1.5, drift and the feedback's noise during the sweep tilt it, an offset adds
+to it. What is left over in its slow part is compared with the noise, which its fast part tells. For
+white noise the ratio follows an F-distribution: the rate of false alarms is known beforehand.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ FALSE_ALARM = 1e-3
 _SLOW = 24
 FEWEST = 96
 """Points that a spectrum needs to be compared."""
+_GAP = 1.5  # times; 18 pm of the gap, far more than a feedback leaves
 _NUISANCES = 4  # gain, offset, tilt, and a gain that changes during the sweep
 
 
@@ -39,7 +40,7 @@ class SpectrumChange:
         Variance of the slow part of the difference over that of its noise; about 1 for the same
         spectrum.
     gain : float
-        How much larger than the first one it is.
+        How much larger than the first one it is; 0 if it does not resemble it.
     """
 
     changed: bool
@@ -87,45 +88,47 @@ def compare_spectra(
     mean = first.mean(axis=0)
     n = mean.size
     ramp = np.linspace(-1.0, 1.0, n)
-    gain = _gain(_slow(mean), _slow(second), first.shape[0])
     terms = np.column_stack([np.ones(n), ramp, _smooth(mean) * ramp])
     # Noise that grows with the signal, as that of the gap does, is evened out.
     weight = _weight(mean, second)
     # The terms are smooth, and so do not touch the fast part, which tells the noise.
     basis = np.linalg.qr(dct(terms * weight[:, None], axis=0, norm="ortho")[:_SLOW])[0]
-    wave = dct((second - gain * mean) * weight, norm="ortho")
-    slow = wave[:_SLOW] - basis @ (basis.T @ wave[:_SLOW])
-    fast = wave[n // 3 :]
-    noise = float(np.mean(fast**2))
-    if noise == 0.0:
-        same = bool(np.all(slow == 0.0))
-        return SpectrumChange(not same, float(same), 0.0 if same else float("inf"), float(gain))
-    freedom = _SLOW - _NUISANCES
-    ratio = float(np.sum(slow**2)) / freedom / noise
-    probability = float(f_distribution.sf(ratio, freedom, fast.size))
-    return SpectrumChange(probability < false_alarm, probability, ratio, float(gain))
+    waves = dct(np.stack([mean, second]) * weight, norm="ortho")
+    slow = waves[:, :_SLOW] - waves[:, :_SLOW] @ basis @ basis.T
+    fast = waves[:, n // 3 :]
+    freedom, count = _SLOW - _NUISANCES, fast.shape[1]
+    left, noise = slow @ slow.T / freedom, fast @ fast.T / count
+    # Without any noise, what rounding leaves over is not a difference.
+    noise += (1e-20 * np.trace(left) + 1e-12 * np.trace(noise)) * np.eye(2)
+    gains = _extremes(left, noise)
+    # A spectrum with ten times the structure, or with none, is no matter of the gap.
+    bounds = (1.0 / _GAP, _GAP)
+    within = [*bounds, *(gain for gain in gains if bounds[0] < gain < bounds[1])]
+    ratio = min(_ratio(left, noise, gain) for gain in within)
+    probability = float(f_distribution.sf(ratio, freedom, count))
+    gain = min((0.0, *gains), key=lambda gain: _ratio(left, noise, gain))
+    return SpectrumChange(probability < false_alarm, probability, ratio, max(gain, 0.0))
 
 
-def _slow(values: Array) -> Array:
-    """Slow waves of a spectrum, offset and tilt left out."""
-    from scipy.fft import dct
-
-    terms = np.column_stack([np.ones(values.size), np.linspace(-1.0, 1.0, values.size)])
-    basis = np.linalg.qr(dct(terms, axis=0, norm="ortho")[:_SLOW])[0]
-    waves = dct(values, norm="ortho")[:_SLOW]
-    return np.asarray(waves - basis @ (basis.T @ waves))
+def _ratio(left: Array, noise: Array, gain: float) -> float:
+    """Variance of the second spectrum less so many times the first, over that of the noise."""
+    terms = np.array([-gain, 1.0])
+    below = float(terms @ noise @ terms)
+    return float(terms @ left @ terms) / below if below > 0.0 else 0.0
 
 
-def _gain(first: Array, second: Array, count: int) -> float:
-    """Ratio of two noisy spectra, of which the first is a mean of `count` and so less noisy.
+def _extremes(left: Array, noise: Array) -> list[float]:
+    """Gains at which the ratio of variances is least and largest.
 
-    Total least squares: ordinary ones would find too small a gain, and what is then left of the
-    spectrum would look like a change.
+    Both spectra are noisy: the gain of least squares would be too small, and what is then left of
+    the spectrum would look like a change.
     """
-    scaled = first * np.sqrt(count)
-    xx, yy, xy = scaled @ scaled, second @ second, scaled @ second
-    gain = (yy - xx + np.hypot(yy - xx, 2.0 * xy)) / (2.0 * xy) if xy > 0.0 else 0.0
-    return float(gain * np.sqrt(count))
+    from scipy.linalg import eigh
+
+    if not np.trace(noise) > 0.0:
+        return []
+    vectors = eigh(left, noise)[1]
+    return [float(-one / other) for one, other in vectors.T if other != 0.0]
 
 
 def _smooth(values: Array) -> Array:

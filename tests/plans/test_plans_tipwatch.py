@@ -57,7 +57,8 @@ def test_a_change_is_noticed_and_what_it_spoilt_repeated(
     caplog.set_level(logging.CRITICAL)
     bench = make_bench(sample=au111)
     change_after(engine, bench, 6, STAINED)
-    engine(gp_sts(bench.stm, **{**small, **ARGUMENTS}, tip_checks={"every": 4}))
+    arguments = {**small, **ARGUMENTS, "integration": 30e-3}
+    engine(gp_sts(bench.stm, **arguments, tip_checks={"every": 4}))
     columns = documents.columns("reference")
     # Seen twice after eight spectra; the new spectrum is the reference from then on.
     assert columns["after"] == [4.0, 8.0, 8.0, 12.0, 16.0]

@@ -69,8 +69,21 @@ def test_repeated_spectra() -> None:
     other = curve() + 0.4 * np.exp(-0.5 * ((BIAS - 0.2) / 0.1) ** 2)
     found = [compare_spectra(measured(curve()), measured(other)).changed for _ in range(50)]
     assert np.mean(found) > 0.95
-    twice = compare_spectra(curve(), 2.0 * curve())
-    assert not twice.changed and twice.gain == pytest.approx(2.0)
+    larger = compare_spectra(curve(), 1.4 * curve())
+    assert not larger.changed and larger.gain == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("factor", [0.0, 8.0])
+def test_more_than_another_gap_does(factor: float) -> None:
+    """A spectrum with far more structure, or with none, is not the same one times a number."""
+    rng = np.random.default_rng(7)
+
+    def measured(height: float) -> NDArray[np.float64]:
+        return np.asarray(curve(height=height) + 0.03 * rng.standard_normal(BIAS.size))
+
+    for _ in range(20):
+        found = compare_spectra(measured(1.0), measured(factor))
+        assert found.changed and found.ratio > 2.5
 
 
 @pytest.mark.parametrize(
