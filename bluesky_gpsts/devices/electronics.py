@@ -309,8 +309,8 @@ class ZController(Device):
 
     def off_by_others(self) -> str:
         """A remark for a message if somebody else has switched the feedback off; or nothing."""
-        expected = link_of(self).gate.expected.get("feedback", [0])[0]
-        return ", which somebody has switched off at the controller" if expected else ""
+        was = link_of(self).gate.expected.feedback
+        return ", which somebody has switched off at the controller" if was else ""
 
     def lift(self, distance: float) -> None:
         """Raise the tip by `distance` (m), or to its upper limit; the feedback must be off.

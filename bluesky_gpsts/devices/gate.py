@@ -13,16 +13,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from bluesky_gpsts.devices.expected import Expected, plain
 from bluesky_gpsts.devices.limits import LimitError, Limits
-from bluesky_gpsts.devices.settings import SETTINGS, affected_by, same_settings
+from bluesky_gpsts.devices.settings import SETTINGS
 
 __all__ = [
     "Alarm",
@@ -53,10 +52,6 @@ _WRITING = frozenset(
     }
 )
 _STOPPING = ("BiasSpectr.Stop", "FolMe.Stop", "ZCtrl.Withdraw")
-_SWEEPING = ("BiasSpectr.Start", "BiasSpectr.Stop", "ZCtrl.Withdraw", *_CONDITIONING)
-WATCHED = ("bias", "setpoint", "feedback", "frame")
-"""Settings, read and written in the same form, without which a plan does not go on when somebody
-else changes them."""
 _HOUR = 3600.0
 _PULSE_ABSOLUTE = 2
 
@@ -107,17 +102,6 @@ def _user() -> str:
         return "unknown"
 
 
-def _plain(values: Sequence[Any]) -> list[Any]:
-    """Values as JSON has them."""
-    return [
-        value.tolist() if isinstance(value, np.ndarray | np.generic) else value for value in values
-    ]
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
-
-
 class Gate:
     """What may be written to one controller, and the record of it.
 
@@ -148,8 +132,7 @@ class Gate:
         # A plan of this session withdraws the tip, which is no alarm.
         self.withdrawing = False
         self.kept: dict[tuple[Any, ...], list[Any]] = {}
-        self.expected: dict[str, list[Any]] = {}
-        self.unsure: set[str] = set()
+        self.expected = Expected()
         self.planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._clock = clock
         self._who = f"{_user()}@{socket.gethostname()} ({os.getpid()})"
@@ -221,8 +204,7 @@ class Gate:
                 "mode": "dry_run",
                 "planned": dict(self.planned),
                 "kept": dict(self.kept),
-                "expected": dict(self.expected),
-                "unsure": set(self.unsure),
+                "expected": self.expected.copy(),
                 "_conditioned": self._conditioned.copy(),
                 "_planning": self._planning + 1,
             }
@@ -366,7 +348,7 @@ class Gate:
         try:
             yield send
         except Exception as error:
-            self._doubt(name)
+            self.expected.doubt(name)
             self.record("failed", command=name, error=f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -380,11 +362,11 @@ class Gate:
         try:
             send = self.admit(name, values)
         except (LimitError, Alarm) as error:
-            self.record("refused", command=name, new=_plain(values), error=str(error))
+            self.record("refused", command=name, new=plain(values), error=str(error))
             raise
         old = self.kept.get(self._read_by(name, values))
         entry = "write" if send else "dry run"
-        self.record(entry, command=name, old=old, new=_plain(values))
+        self.record(entry, command=name, old=old, new=plain(values))
         return send
 
     @staticmethod
@@ -397,75 +379,19 @@ class Gate:
     def _remember_write(self, name: str, values: Sequence[Any]) -> None:
         key = self._read_by(name, values)
         if name in _STOPPING:
-            self._doubt(name)
-        for setting in affected_by(name):
-            if setting in WATCHED and setting in self.expected:
-                self.settle(setting, values)
+            self.expected.doubt(name)
+        self.expected.wrote(name, values)
         # Elsewhere Set counts differently from Get, so that only a reading tells.
         if name in ("Bias.Set", "ZCtrl.OnOffSet", "ZCtrl.SetpntSet"):
-            self.kept[key] = _plain(values)
+            self.kept[key] = plain(values)
         else:
             self.kept.pop(key, None)
-
-    def expect(self, settings: dict[str, Sequence[Any]]) -> None:
-        """Keep settings that only this session may change from now on; none to end it."""
-        self.expected = {name: _plain(values) for name, values in settings.items()}
-        self.unsure = set()
-
-    def to_read_back(self, name: str, foreign: Container[str] = ()) -> list[str]:
-        """Settings of which only reading tells what a command of this session has made them."""
-        known = [s for s in affected_by(name) if s in self.expected and s not in foreign]
-        found = [s for s in known if s not in WATCHED]
-        # Until then.
-        self.unsure |= set(found)
-        return found
-
-    def settle(self, setting: str, values: Sequence[Any]) -> None:
-        """Keep what this session has made a setting, in the form that it is read in."""
-        self.expected[setting] = _plain(values)
-        self.unsure.discard(setting)
-
-    def _doubt(self, name: str) -> None:
-        """Note which settings a command that failed or broke something off may have changed."""
-        self.unsure |= {setting for setting in self.expected if SETTINGS[setting].set == name}
-        if name in _SWEEPING:
-            self.unsure |= {"bias", "feedback"} & set(self.expected)
-
-    def changed_by_others(
-        self, read: Callable[[str], Sequence[Any] | None], names: Sequence[str]
-    ) -> dict[str, str]:
-        """Settings that somebody else has changed since `expect`, each with a sentence.
-
-        What a command of this session that failed, or that broke a sweep off, may have changed is
-        not among them.
-
-        Parameters
-        ----------
-        read : callable
-            Reads a setting by name, in the form that it is written in; None if it cannot be told.
-        names : sequence of str
-            Which ones to look at.
-        """
-        found = {}
-        for name in names:
-            if name not in self.expected or name in self.unsure:
-                continue
-            now, expected = read(name), self.expected[name]
-            # What was written has more digits than what is read.
-            absolute = 1e-15 if name in WATCHED else 0.0
-            if now is not None and not same_settings(name, now, expected, absolute):
-                was, new = (", ".join(map(_text, v)) for v in (expected, now))
-                found[name] = (
-                    f"the {name.replace('_', ' ')} was {was} and is {new}: somebody has changed it "
-                    "at the controller"
-                )
-        return found
 
     def remember(self, name: str, arguments: Sequence[Any], values: Sequence[Any]) -> None:
         """Keep what was read, as the old value of a later write."""
         if name.endswith("Get"):
             key = (name, *arguments) if name.startswith("LockIn.") else (name,)
-            self.kept[key] = _plain(values)
+            self.kept[key] = plain(values)
 
     def record(self, event: str, **entry: Any) -> None:
         """Add a line to the audit log; it is on its way to the disk when this returns."""

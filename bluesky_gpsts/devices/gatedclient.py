@@ -53,11 +53,13 @@ class GatedClient(Client):
         foreign: dict[str, str] = {}
         if name in COUPLED and not self.dry:
             # What somebody has changed before does not become this session's on the way.
-            foreign = self.gate.changed_by_others(lambda s: SETTINGS[s].read(self), COUPLED[name])
+            foreign = self.gate.expected.changed_by_others(
+                lambda s: SETTINGS[s].read(self), COUPLED[name]
+            )
         with self.gate.writing(name, values) as send:
             reply = super().call(name, *values, timeout=timeout) if send else ()
         if send:
             # The controller rounds, and may change more than it was asked to.
-            for setting in self.gate.to_read_back(name, foreign):
-                self.gate.settle(setting, SETTINGS[setting].read(self))
+            for setting in self.gate.expected.to_read_back(name, foreign):
+                self.gate.expected.settle(setting, SETTINGS[setting].read(self))
         return reply

@@ -21,7 +21,8 @@ from bluesky_gpsts.devices.electronics import (
     TipWithdrawn,
     ZController,
 )
-from bluesky_gpsts.devices.gate import WATCHED, Alarm, Gate, Mode
+from bluesky_gpsts.devices.expected import WATCHED
+from bluesky_gpsts.devices.gate import Alarm, Gate, Mode
 from bluesky_gpsts.devices.halt import SECONDS, halt, stop_controller, withdraw
 from bluesky_gpsts.devices.limits import SIMULATOR_LIMITS, LimitError, Limits
 from bluesky_gpsts.devices.link import Link
@@ -178,7 +179,7 @@ class NanonisSTM(Device):
                 if self.gate.mode == "normal":
                     # What writes nothing has nothing to put back.
                     self._snapshot = read_settings(self.link.main)
-                    self.gate.expect(dict(self._snapshot))
+                    self.gate.expected.begin(dict(self._snapshot))
                 self.prepare()
         return staged
 
@@ -219,7 +220,7 @@ class NanonisSTM(Device):
             if snapshot is not None:
                 self.restore(snapshot)
         finally:
-            self.gate.expect({})
+            self.gate.expected.begin({})
         return unstaged
 
     def changed_by_others(self, names: Sequence[str] = tuple(SETTINGS)) -> dict[str, str]:
@@ -239,7 +240,7 @@ class NanonisSTM(Device):
             Name of the group, and a sentence on it.
         """
         client = self.link.main
-        found = self.gate.changed_by_others(lambda name: try_to_read(client, name), names)
+        found = self.gate.expected.changed_by_others(lambda name: try_to_read(client, name), names)
         if "feedback" in found and self.z_controller.withdrawn():
             del found["feedback"]
         return found
@@ -256,7 +257,7 @@ class NanonisSTM(Device):
         TipWithdrawn
             If the tip has been withdrawn.
         """
-        if self.gate.expected.get("feedback", [0])[0]:
+        if self.gate.expected.feedback:
             self.z_controller.require_tip()
         for sentence in self.changed_by_others(WATCHED).values():
             raise SettingsChanged(

@@ -195,7 +195,7 @@ class _Rehearsal:
             return [self.stm]
         staged = self.stm.stage()
         # From here on the devices refuse to go on where a setting is not as they left it.
-        gate.expect(read_settings(self.stm.link.main))
+        gate.expected.begin(read_settings(self.stm.link.main))
         return staged
 
     def _set(self, msg: Msg) -> Any:

@@ -152,7 +152,7 @@ def test_broken_connection_is_opened_again_and_all_restored(bench: Any, role: st
 
 def quick(bench: Any) -> None:
     link = bench.stm.link
-    link.main.timeout = link.data.timeout = link.emergency.timeout = 0.2
+    link.main.timeout = link.data.timeout = link.emergency.timeout = 1.0
 
 
 @pytest.mark.parametrize(
