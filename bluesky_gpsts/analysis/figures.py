@@ -86,7 +86,9 @@ def survey_figure(record: RunRecord) -> "Figure":
             axes, height, extent_of(frame), "gray", top_first=True, limits=(limits[0], limits[1])
         )
         colour_bar(axes, shown, "Height (pm)")
-        axes.set_title("Survey image and spectra in the order taken")
+        lines = np.isfinite(height).any(axis=1)
+        part = "" if lines.all() else f" ({lines.sum()} of {lines.size} lines)"
+        axes.set_title(f"Survey image{part} and spectra in the order taken")
         _outline(axes, frame, record.history.grid)
     scale_bar(axes, extent_of(frame))
     _found_defects(axes, record, frame)

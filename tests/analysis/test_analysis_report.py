@@ -9,11 +9,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from analysis_runs import Documents, Experiment, Keep, gp_sts_run, survey_run, truth_run
 
 from bluesky_gpsts.analysis import AnalysisError, read_record, write_report
-from bluesky_gpsts.analysis.figures import truth_figure
+from bluesky_gpsts.analysis.figures import survey_figure, truth_figure
 from bluesky_gpsts.analysis.report import _write_all
 from bluesky_gpsts.catalog import Catalog
 
@@ -216,3 +217,14 @@ def test_importing_the_analysis_and_the_callbacks_is_light() -> None:
         timeout=60,
     )
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_a_survey_that_was_stopped_is_said_to_be_so(catalog: Catalog, whole: str) -> None:
+    record = read_record(catalog, whole)
+    assert record.survey is not None
+    survey = record.survey.copy(deep=True)
+    lines = survey["topography"].shape[0]
+    survey["topography"].values[: lines // 2] = np.nan
+    figure = survey_figure(replace(record, survey=survey))
+    assert f"({lines - lines // 2} of {lines} lines)" in figure.axes[0].get_title(loc="left")
+    assert "lines" not in survey_figure(record).axes[0].get_title(loc="left")
