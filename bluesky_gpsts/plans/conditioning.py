@@ -33,6 +33,7 @@ from bluesky_gpsts.plans.inspection import (
     places_of,
     prepare_inspection,
     take_image,
+    take_whole_image,
 )
 from bluesky_gpsts.plans.safety import conditioning
 from bluesky_gpsts.plans.stubs import in_run, plain_errors
@@ -227,7 +228,7 @@ def condition_tip(
 
     def work() -> Generator[Msg, Any, str]:
         origin = stm.tip.where()
-        before = yield from take_image(stm, frame, _PIXELS, _PIXELS, line_time, "frame")
+        before = yield from take_whole_image(stm, frame, _PIXELS, _PIXELS, line_time, "frame")
         record = TipRecord(name="tip_record")
         verdict, done, why = yield from _attempts(
             stm, how, record, treatments, attempts, ground, frame, away, distance
@@ -289,7 +290,7 @@ def _attempts(
     if not verdict.sees_step:
         why = "no step edge is in view, without which no tip can pass"
         return verdict, 0, why
-    image = yield from take_image(stm, ground, _PIXELS, _PIXELS, how.line_time, "area")
+    image = yield from take_whole_image(stm, ground, _PIXELS, _PIXELS, how.line_time, "area")
     pixel = ground.width / _PIXELS
     taboo = pixels_of(stm, ground, [*cover(stm, frame, distance), *away], pixel)
     flat = flat_places(image, (pixel, pixel), _CLEARANCE, attempts, taboo, distance)

@@ -24,7 +24,7 @@ from bluesky_gpsts.images.rowjumps import row_jumps
 from bluesky_gpsts.nanonis.files import Frame
 from bluesky_gpsts.plans.driftchecks import DriftChecks
 from bluesky_gpsts.plans.records import DriftRecord
-from bluesky_gpsts.plans.stubs import off_loop
+from bluesky_gpsts.plans.stubs import off_loop, what_is_missing
 from bluesky_gpsts.plans.whereabouts import Whereabouts
 
 __all__ = ["DriftWatch"]
@@ -107,6 +107,9 @@ class DriftWatch:
         """Take the reference image; the sample frame is that of now."""
         yield from self._settings()
         check = yield from self._look(self._frame, self.checks.pixels)
+        missing = what_is_missing(check.image)
+        if missing:
+            raise RuntimeError(f"{missing}; every drift check needs it, start the plan again")
         self._reference = check.image
         self._height = check.height
         self._where = Whereabouts.at(check.seconds)
@@ -190,7 +193,8 @@ class DriftWatch:
             if shift.correlation < _UNLIKE * usual:
                 reason = f"the images agree to {shift.correlation:.2f}, as a rule to {usual:.2f}"
                 shift = replace(shift, ok=False, reason=reason)
-        return check, shift
+        missing = what_is_missing(check.image)
+        return check, replace(shift, ok=False, reason=missing) if missing else shift
 
     def _larger(
         self, before: _Image, failed: Shift, taken: int
@@ -360,6 +364,8 @@ class DriftWatch:
         angle = math.radians(self._frame.angle)
         creep = _CREEP * max(self._frame.width, self._frame.height)
         along = (np.array([shift.sigma_x, shift.sigma_y]) * self.pixel) ** 2 + creep**2
+        if not np.isfinite(along).all():  # nothing was found
+            return np.array([math.inf, math.inf, _HEIGHT])
         share = math.cos(angle) ** 2
         x, y = share * along + (1.0 - share) * along[::-1]
         return np.sqrt(np.array([x, y, _HEIGHT**2]))

@@ -19,6 +19,7 @@ from bluesky_gpsts.plans.checks import (
     require_positive,
     require_within,
 )
+from bluesky_gpsts.plans.stubs import what_is_missing
 from bluesky_gpsts.plans.tiprecords import TipRecord, record_verdict
 from bluesky_gpsts.plans.verdict import TipCriteria, TipVerdict, judge_tip
 
@@ -33,6 +34,7 @@ __all__ = [
     "places_of",
     "prepare_inspection",
     "take_image",
+    "take_whole_image",
 ]
 
 _CLEARANCE = 1.5e-9
@@ -236,6 +238,23 @@ def take_image(
     return np.asarray(image, dtype=float)
 
 
+def take_whole_image(
+    stm: NanonisSTM, frame: Frame, pixels: int, lines: int, line_time: float, stream: str
+) -> Generator[Msg, Any, np.ndarray]:
+    """Image a frame as `take_image` does.
+
+    Raises
+    ------
+    RuntimeError
+        If an operator has stopped the image; its event is filed.
+    """
+    image = yield from take_image(stm, frame, pixels, lines, line_time, stream)
+    missing = what_is_missing(image)
+    if missing:
+        raise RuntimeError(f"{missing}; nothing is judged by a part of it, start the plan again")
+    return image
+
+
 def places_of(
     stm: NanonisSTM, frame: Frame, shape: tuple[int, int], pixels: np.ndarray
 ) -> list[tuple[float, float]]:
@@ -253,7 +272,9 @@ def inspect_tip(
 ) -> Generator[Msg, Any, TipVerdict]:
     """Take the image and the spectra, and judge."""
     sts = stm.spectroscopy
-    image = yield from take_image(stm, how.frame, how.pixels, how.lines, how.line_time, "tip_image")
+    image = yield from take_whole_image(
+        stm, how.frame, how.pixels, how.lines, how.line_time, "tip_image"
+    )
     flat = flat_places(image, how.pixel, _CLEARANCE, how.n_spectra)
     axis, curves, currents = np.zeros(0), [], []
     for place in places_of(stm, how.frame, (how.lines, how.pixels), flat):

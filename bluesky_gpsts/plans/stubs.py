@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
+import numpy as np
 from bluesky.utils import FailedStatus, Msg, RunEngineControlException
 
-__all__ = ["in_run", "off_loop", "plain_errors", "run_of"]
+__all__ = ["in_run", "off_loop", "plain_errors", "run_of", "what_is_missing"]
 
 T = TypeVar("T")
 
@@ -50,6 +51,14 @@ def off_loop(executor: Executor, work: Callable[[], T]) -> Generator[Msg, Any, T
         raise RuntimeError(
             f"a function of the user's own called sys.exit({error.code!r})"
         ) from error
+
+
+def what_is_missing(image: np.ndarray) -> str:
+    """Say that an image (m) was stopped by an operator; nothing of a whole one."""
+    whole = int(np.isfinite(image).all(axis=1).sum())
+    if whole == len(image):
+        return ""
+    return f"the image has {whole} of {len(image)} lines: it was stopped at the controller"
 
 
 def plain_errors(plan: Generator[Msg, Any, T]) -> Generator[Msg, Any, T]:

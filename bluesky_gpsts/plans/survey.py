@@ -19,7 +19,7 @@ from bluesky_gpsts.plans.checks import (
     require_positive,
 )
 from bluesky_gpsts.plans.records import SurveyRecord
-from bluesky_gpsts.plans.stubs import plain_errors, run_of
+from bluesky_gpsts.plans.stubs import plain_errors, run_of, what_is_missing
 
 __all__ = ["frame_metadata", "survey"]
 
@@ -36,17 +36,6 @@ def frame_metadata(stm: NanonisSTM) -> dict[str, float]:
         "height": frame.height,
         "angle": frame.angle,
     }
-
-
-def _what_is_missing(image: np.ndarray) -> str:
-    """A sentence on an image (m) that an operator has stopped; nothing on a whole one."""
-    whole = int(np.isfinite(image).all(axis=1).sum())
-    if whole == len(image):
-        return ""
-    return (
-        f"the image has {whole} of {len(image)} lines: it was stopped at the controller; take "
-        "another survey before anything goes by this one"
-    )
 
 
 def survey(
@@ -132,6 +121,7 @@ def survey(
         yield from bps.read(scan)
         yield from bps.read(record)
         yield from bps.save()
-        return _what_is_missing(np.asarray(raw))
+        missing = what_is_missing(np.asarray(raw))
+        return missing and f"{missing}; take another survey before anything goes by this one"
 
     return (yield from staged())

@@ -11,7 +11,7 @@ from bluesky.utils import Msg
 from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.images import echo
 from bluesky_gpsts.nanonis.files import Frame
-from bluesky_gpsts.plans.inspection import Inspection, take_image
+from bluesky_gpsts.plans.inspection import Inspection, take_whole_image
 from bluesky_gpsts.plans.tiprecords import TipRecord, record_verdict
 from bluesky_gpsts.plans.verdict import TipVerdict
 
@@ -124,7 +124,7 @@ def look_at_imprint(
     """
     dx, dy = stm.tip.offset_x.get(), stm.tip.offset_y.get()
     frame = Frame(place[0] + dx, place[1] + dy, _IMPRINT, _IMPRINT, how.frame.angle)
-    image = yield from take_image(
+    image = yield from take_whole_image(
         stm, frame, _IMPRINT_PIXELS, _IMPRINT_PIXELS, how.line_time, "imprint"
     )
     pixel = _IMPRINT / _IMPRINT_PIXELS

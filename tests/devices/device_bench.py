@@ -137,9 +137,9 @@ class Bench:
             self.controller.sweeps == number and not self.controller.sweep_cancelled.is_set()
         )
 
-    def hold_image(self) -> None:
-        """Let the next image never end by itself."""
-        number = self.controller.images + 1
+    def hold_image(self, number: int = 1) -> None:
+        """Let the next image, or a later one, never end by itself."""
+        number += self.controller.images
         self.clock.hold = lambda: (
             self.controller.images == number and not self.controller.scan_cancelled.is_set()
         )

@@ -184,6 +184,51 @@ def test_a_check_that_fails_is_repeated_and_then_made_larger(
     assert np.median(placed(documents, drifting)[3:]) < 40e-12
 
 
+def stop_image(bench: Any, when: Callable[..., None], number: int) -> None:
+    """Let an operator stop an image in the middle, counted from now."""
+    bench.hold_image(number)
+
+    def stop() -> None:
+        bench.clock.advance(3.0)
+        bench.client.call("Scan.Action", 1, 0)
+
+    wanted = bench.controller.images + number
+    when(
+        lambda: bench.controller.images == wanted and bench.controller.scanning(bench.clock.now()),
+        stop,
+    )
+
+
+def test_an_image_that_an_operator_stops_is_taken_again(
+    engine: RunEngine,
+    documents: Any,
+    drifting: Any,
+    slow: dict[str, Any],
+    when: Callable[..., None],
+) -> None:
+    stop_image(drifting, when, 2)
+    engine(gp_sts(drifting.stm, **slow, drift=CHECKS))
+    columns = documents.columns("drift")
+    assert columns["action"][1:3] == ["image again", "offset measured"]
+    assert re.fullmatch(
+        r"the image has \d+ of 64 lines: it was stopped at the controller", columns["reason"][1]
+    )
+    assert documents.of("stop")[0]["exit_status"] == "success"
+
+
+def test_without_a_whole_reference_image_no_run_begins(
+    engine: RunEngine,
+    documents: Any,
+    drifting: Any,
+    slow: dict[str, Any],
+    when: Callable[..., None],
+) -> None:
+    stop_image(drifting, when, 1)
+    with pytest.raises(RuntimeError, match="stopped at the controller; every drift check needs it"):
+        engine(gp_sts(drifting.stm, **slow, drift=CHECKS))
+    assert documents.events("primary") == []
+
+
 def test_a_check_that_cannot_be_made_pauses_the_run(
     engine: RunEngine,
     documents: Any,

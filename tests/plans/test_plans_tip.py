@@ -105,6 +105,23 @@ def test_a_double_tip_fails(gold: Bench, engine: RunEngine, au111: Any) -> None:
     assert len(verdict.reasons) == 1 and "the tip is double" in verdict.reasons[0]
 
 
+def test_an_image_that_an_operator_stops_gives_no_verdict(
+    gold: Bench, engine: RunEngine, documents: Any, when: Callable[..., None]
+) -> None:
+    gold.hold_image()
+
+    def stop() -> None:
+        gold.clock.advance(5.0)
+        gold.client.call("Scan.Action", 1, 0)
+
+    when(lambda: gold.controller.scanning(gold.clock.now()), stop)
+    with pytest.raises(RuntimeError, match="lines: it was stopped at the controller; nothing is"):
+        engine(check_tip(gold.stm, width=20e-9))
+    (end,) = documents.of("stop")
+    assert end["exit_status"] == "fail" and documents.events("tip_spectra") == []
+    assert len(documents.events("tip_image")) == 1
+
+
 def test_a_classifier_names_the_spectrum(gold: Bench, engine: RunEngine) -> None:
     gold.simulator.change_tip(sharp())
     verdict = run(engine, check_tip(gold.stm, classifier="default"))
