@@ -11,7 +11,7 @@ from bluesky_gpsts.images.anylattice import LatticeReading, read_lattice
 
 __all__ = ["read_real", "real_rows"]
 
-_FESE, _BONDS = 15.0, 25.0
+_FESE, _BONDS = 20.0, 25.0
 _STRONG = 15.0
 
 _FILES = {
@@ -62,7 +62,7 @@ def real_rows(folder: Path) -> list[Row]:
     read = {name: reading for name, (_, reading) in read_real(folder).items()}
     rows = []
     if (fese := read.get("FeSe")) is not None:
-        rows.append(_row("FeSe, measured", "defects (about 20 by eye)", len(fese.defects), _FESE))
+        rows.append(_row("FeSe, measured", "defects (about 30 by eye)", len(fese.defects), _FESE))
     if (seven := read.get("Si(111)-7x7")) is not None:
         rows.append(_row("Si(111)-7x7, measured", "atoms of a cell", len(seven.motif), 12.0))
         rows.append(_row("Si(111)-7x7, measured", "missing atoms", len(seven.vacant)))
