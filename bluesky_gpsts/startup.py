@@ -3,6 +3,7 @@
 Scripts, IPython, Jupyter and the queue server all start here.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from bluesky_gpsts.devices.gate import Mode
 
 __all__ = ["Session", "start", "start_from_environment"]
+
+logger = logging.getLogger(__name__)
 
 FAST = 0.05
 _LAST_SECONDS = 15.0
@@ -250,7 +253,11 @@ def _withdraw_when_terminated(stm: "NanonisSTM", engine: "RunEngine", stack: Exi
             stop.start()
             stop.join(_LAST_SECONDS)
             if engine.state == "paused":
-                engine.abort(reason)
+                try:
+                    engine.abort(reason)
+                except Exception as error:
+                    # The plan's own clean-up is refused after the alarm, and says so here.
+                    logger.warning("the plan ended with: %s", error)
             while engine.state != "idle" and time.monotonic() < last:
                 time.sleep(0.05)
         raise SystemExit(128 + number)

@@ -319,13 +319,19 @@ class Gate:
             )
         if name not in _WRITING:
             raise WriteRefused(f"{name} is not a command that this program may send")
-        if self.mode == "read_only":
-            raise WriteRefused(f"{name} was not sent: this session only reads")
+        self.require_writing(name)
         if name in _CONDITIONING:
             self._check_conditioning(name, values)
         if name == "Bias.Set":
             self._check_crossing(float(values[0]))
         return self.mode != "dry_run"
+
+    def require_writing(self, what: str) -> None:
+        """Refuse to write `what` in a session that only reads."""
+        if self.mode == "read_only":
+            raise WriteRefused(
+                f"{what} is not written: this session only reads; start one with mode='normal'"
+            )
 
     def _check_crossing(self, target: float) -> None:
         """Refuse a bias that passes zero with the feedback on, by what was read last."""

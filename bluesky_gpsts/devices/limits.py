@@ -148,7 +148,7 @@ class Limits:
     pulse_width: float = _limit("s", "longest pulse", 10.0, off=True)
     depth: float = _limit("m", "deepest indentation by the tip shaper", 1e-7, off=True)
     conditioning_per_hour: int = _limit("1/h", "pulses and indentations in an hour", 1e4, off=True)
-    motor_steps: int = _limit("1", "steps of the coarse motor at once", 1e4, off=True)
+    motor_steps: int = _limit("steps", "steps of the coarse motor at once", 1e4, off=True)
 
     def __post_init__(self) -> None:
         """Refuse limits that no instrument has, such as metres in place of picometres."""
@@ -318,7 +318,10 @@ class Limits:
     def check_pulse(self, bias: float, width: float) -> None:
         """Refuse a bias pulse of `bias` (V) and `width` (s) that is not allowed."""
         if not (self.pulse and self.pulse_width and self.conditioning_per_hour):
-            raise LimitError("a bias pulse is refused: the limits forbid pulses on this instrument")
+            raise LimitError(
+                "a bias pulse is refused: the limits forbid pulses on this instrument; pulse, "
+                "pulse_width and conditioning_per_hour must all be above 0 for one"
+            )
         self.check("a bias pulse", bias, "V", -self.pulse, self.pulse)
         self.check("a pulse width", width, "s", 0.0, self.pulse_width)
 
@@ -326,7 +329,8 @@ class Limits:
         """Refuse an indentation by `depth` (m, positive into the sample) that is not allowed."""
         if not (self.depth and self.conditioning_per_hour):
             raise LimitError(
-                "an indentation is refused: the limits forbid the tip shaper on this instrument"
+                "an indentation is refused: the limits forbid the tip shaper on this instrument; "
+                "depth and conditioning_per_hour must both be above 0 for one"
             )
         self.check("an indentation", depth, "m", 0.0, self.depth)
 
@@ -334,7 +338,8 @@ class Limits:
         """Refuse coarse motion by `steps` that is not allowed."""
         if not self.motor_steps:
             raise LimitError(
-                "a coarse motion is refused: the limits forbid the motor on this instrument"
+                "a coarse motion is refused: the limits forbid the motor on this instrument; "
+                "motor_steps must be above 0 for one"
             )
         self.check("a coarse motion", steps, "steps", 1, self.motor_steps)
 

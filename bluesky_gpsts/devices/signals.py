@@ -149,6 +149,7 @@ class SettingSignal(Quantity):
 
     def set(self, value: Any, **kwargs: Any) -> Status:
         """Write the value in the background; what is out of limits is refused at once."""
+        link_of(self).gate.require_writing(self.name)
         self.check_value(value)
         return in_background(self, lambda: self.put(value))
 

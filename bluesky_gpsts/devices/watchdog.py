@@ -150,6 +150,10 @@ class Watchdog:
     def _withdrawn(self, height: float, status: int) -> bool:
         return status == _WITHDRAWING or (status == _OFF and height >= self._top - _AT_THE_TOP)
 
+    def _treated(self, height: float) -> bool:
+        """Whether a tip that is not at the top is lifted by a tip shaper of this session."""
+        return self.stm.gate.conditions and height < self._top - _AT_THE_TOP
+
     def look(self) -> str:
         """Look once; returns the reason for an alarm, or nothing."""
         self.looks += 1
@@ -161,7 +165,7 @@ class Watchdog:
             return f"the watchdog read a current of {current} A at a height of {height} m"
         if status == _SAFE_TIP_EVENT:
             return "the controller's safe tip has withdrawn the tip"
-        if self._withdrawn(height, status):
+        if self._withdrawn(height, status) and not self._treated(height):
             if not (self._withdrawn_before or self.stm.gate.withdrawing):
                 return (
                     "the tip has been withdrawn from outside: by gpsts stop, at the controller, "

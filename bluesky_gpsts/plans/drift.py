@@ -94,7 +94,8 @@ class DriftWatch:
         self._usual: list[float] = []
         self._chances = 2 if checks.compensate else 0
         self._last = 0
-        self.jumps = 0
+        # Of the last check: lines that jump, and whether its image looked unlike the first one.
+        self.jumps, self.unlike = 0, False
 
     @property
     def pixel(self) -> FloatArray:
@@ -160,6 +161,7 @@ class DriftWatch:
 
     def check(self, taken: int) -> Generator[Msg, Any, str]:
         """Look where the sample is, after `taken` spectra; returns what `follow` does."""
+        self.unlike = False
         while True:
             for attempt in range(1 + self.checks.retries):
                 check, shift = yield from self._compare(wide=attempt > 0)
@@ -193,6 +195,7 @@ class DriftWatch:
             if shift.correlation < _UNLIKE * usual:
                 reason = f"the images agree to {shift.correlation:.2f}, as a rule to {usual:.2f}"
                 shift = replace(shift, ok=False, reason=reason)
+                self.unlike = True
         missing = what_is_missing(check.image)
         return check, replace(shift, ok=False, reason=missing) if missing else shift
 
@@ -308,7 +311,8 @@ class DriftWatch:
     ) -> Generator[Msg, Any, None]:
         """Write an image and what was found into the run; the reference has no shift."""
         record, where = self._record, self._where
-        self.jumps = len(row_jumps(check.image))
+        # A part of an image may be too small to be searched for jumps, and is taken again anyway.
+        self.jumps = 0 if what_is_missing(check.image) else len(row_jumps(check.image))
         sigma = np.full(3, math.nan) if shift is None else self._sigma(shift)
         place = np.zeros(3) if shift is None else self._place(check, shift)
         if predicted is None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
-from bluesky.utils import FailedStatus, Msg, RunEngineControlException
+from bluesky.utils import FailedPause, FailedStatus, Msg, RunEngineControlException
 
 __all__ = ["in_run", "off_loop", "plain_errors", "run_of", "what_is_missing"]
 
@@ -90,6 +90,13 @@ def in_run(plan: Generator[Msg, Any, str], md: dict[str, Any]) -> Generator[Msg,
     return (yield from run_of(plan, md))[1]
 
 
+def _said(error: Exception) -> str:
+    """What a stop document says of an error; some have no words of their own."""
+    if isinstance(error, FailedPause):
+        return "interrupted where a plan cannot be resumed, such as with the tip in contact"
+    return str(error) or type(error).__name__
+
+
 def run_of(
     plan: Generator[Msg, Any, str], md: dict[str, Any]
 ) -> Generator[Msg, Any, tuple[str, str]]:
@@ -99,7 +106,7 @@ def run_of(
         if isinstance(error, RunEngineControlException):
             yield from bps.close_run(exit_status=error.exit_status)  # type: ignore[attr-defined]
         else:
-            yield from bps.close_run(exit_status="fail", reason=str(error))
+            yield from bps.close_run(exit_status="fail", reason=_said(error))
 
     uid: str = yield from bps.open_run(md)
     reason: str = yield from bpp.contingency_wrapper(plan, except_plan=failed)

@@ -233,8 +233,9 @@ def look_after(
     Parameters
     ----------
     drift, tip : DriftWatch, TipWatch or None
-        What to look at. Lines that jump in an image of a drift check, and several spectra in a row
-        that a classifier does not know, ask for a look at the tip.
+        What to look at. Lines that jump in an image of a drift check, an image that looks unlike
+        the first one, and several spectra in a row that a classifier does not know, ask for a look
+        at the tip.
     taken : int
         Spectra so far.
     duration : float
@@ -258,15 +259,22 @@ def look_after(
             doubts.append((range(since + 1, taken + 1), why))
     if tip is None or not tip.ready or tip.last == taken:
         return doubts
-    jumped = drift is not None and drift.last == taken and drift.jumps > 0
+    seen = drift if drift is not None and drift.last == taken else None
+    unlike = seen is not None and seen.unlike
     for asks, cause in (
-        (jumped, "lines jump in an image"),
+        (seen is not None and seen.jumps > 0, "lines jump in an image"),
+        (unlike, "an image is unlike the first one"),
         (tip.strange, "the classifier does not know the spectra"),
         (tip.due(taken), "it was time"),
         (over, "the end of the run"),
     ):
         if asks:
             why = yield from tip.check(taken, cause)
+            if unlike and not why:
+                logger.warning(
+                    "An image of the drift check is unlike the first one, and the spectra are as "
+                    "they were: another end of the tip may image now, or something lies there."
+                )
             if why:
                 doubts.append((range(tip.sound + 1, taken + 1), why))
             break

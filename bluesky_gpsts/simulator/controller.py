@@ -210,7 +210,7 @@ class Controller:
         if self.tip.pending("shaper"):
             self.tip.cancel("shaper")
             self.tip.set_bias(t, self.tip_shaper.bias)
-        return self.tip.drive_z(t, z, rate)
+        return self.tip.drive_z(t, z, rate, away=True)
 
     # ------------------------------------------------------------ scanning
 

@@ -133,6 +133,7 @@ class Microscope:
         here = np.zeros(1)
         self._z = float(self.equilibrium(self.under(here), here)[0])
         self.lift = Course.through((0.0, self._z))
+        self._leaving = False
 
     @property
     def sample(self) -> Sample:
@@ -235,6 +236,10 @@ class Microscope:
     def ramping(self, t: float) -> bool:
         """Whether the tip is being driven vertically."""
         return not self.closed and t < self.lift.end
+
+    def withdrawing(self, t: float) -> bool:
+        """Whether the tip is being taken away, by Withdraw, Home or the safe tip."""
+        return self._leaving and self.ramping(t)
 
     # ------------------------------------------------------------ the tip's end
 
@@ -424,9 +429,13 @@ class Microscope:
         self._z += change
         self.lift = Course.through((self._t, self._z))
 
-    def drive_z(self, t: float, target: float, rate: float) -> float:
-        """Drive the tip to height `target` (m) at `rate` (m/s), feedback off; returns when."""
+    def drive_z(self, t: float, target: float, rate: float, away: bool = False) -> float:
+        """Drive the tip to height `target` (m) at `rate` (m/s), feedback off; returns when.
+
+        `away` says that it is taken away from the sample for good.
+        """
         self.update(t)
+        self._leaving = away
         self.cancel("switch-off")
         self.feedback = self.held = False
         arrival = t + abs(target - self._z) / rate

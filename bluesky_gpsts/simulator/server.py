@@ -156,12 +156,12 @@ class Server:
             active = connection
             self._spawn(self._serve, connection)
 
-    @staticmethod
-    def _alive(connection: socket.socket) -> bool:
+    def _alive(self, connection: socket.socket) -> bool:
         """Whether the client at the other end is still there."""
         try:
+            # A connection that is closed in between would look like one with nothing to say.
             # Not select.select: it takes no descriptor above 1023.
-            with selectors.DefaultSelector() as selector:
+            with self._lock, selectors.DefaultSelector() as selector:
                 selector.register(connection, selectors.EVENT_READ)
                 return not selector.select(0) or connection.recv(1, socket.MSG_PEEK) != b""
         except (OSError, ValueError):  # closed by now
@@ -182,7 +182,7 @@ class Server:
         finally:
             with self._lock:
                 self._open.discard(connection)
-            connection.close()
+                connection.close()
 
     @staticmethod
     def _receive(connection: socket.socket, size: int) -> bytes:

@@ -45,7 +45,7 @@ def test_read_only_session_writes_nothing(bench: Any, session: Callable[..., Any
         lambda: stm.scan.trigger().wait(timeout=5),
         lambda: stm.piezo.set(None),
     ):
-        with pytest.raises(LimitError, match="this session only reads"):
+        with pytest.raises(LimitError, match="only reads; start one with mode='normal'"):
             action()
     stm.stage()
     assert stm.bias.get() == pytest.approx(1.2)

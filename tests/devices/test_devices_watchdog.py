@@ -45,6 +45,20 @@ def test_large_current_is_meant_while_the_tip_is_conditioned(
     assert [watchdog.look() for _ in range(5)] == [""] * 5
 
 
+def test_a_tip_shaper_that_lifts_the_tip_does_not_withdraw_it(
+    bench: Any, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever status a controller tells meanwhile; one at the top has been withdrawn."""
+    (top, _) = bench.client.call("ZCtrl.LimitsGet")
+    told = (0.0, 0.5e-9, 6)
+    monkeypatch.setattr(watchdog, "_read", lambda: told)
+    assert "by another program" in watchdog.look()
+    monkeypatch.setattr(type(bench.stm.gate), "conditions", True)
+    assert watchdog.look() == ""
+    told = (0.0, top, 6)
+    assert "by another program" in watchdog.look()
+
+
 def test_height_out_of_range(bench: Any, watchdog: Watchdog) -> None:
     known = bench.stm.instrument_limits
     bench.stm.instrument_limits = replace(known, z=(1e-8, 195e-9))

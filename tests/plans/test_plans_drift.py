@@ -184,12 +184,12 @@ def test_a_check_that_fails_is_repeated_and_then_made_larger(
     assert np.median(placed(documents, drifting)[3:]) < 40e-12
 
 
-def stop_image(bench: Any, when: Callable[..., None], number: int) -> None:
-    """Let an operator stop an image in the middle, counted from now."""
+def stop_image(bench: Any, when: Callable[..., None], number: int, seconds: float = 3.0) -> None:
+    """Let an operator stop an image after some lines, counted from now."""
     bench.hold_image(number)
 
     def stop() -> None:
-        bench.clock.advance(3.0)
+        bench.clock.advance(seconds)
         bench.client.call("Scan.Action", 1, 0)
 
     wanted = bench.controller.images + number
@@ -199,14 +199,16 @@ def stop_image(bench: Any, when: Callable[..., None], number: int) -> None:
     )
 
 
+@pytest.mark.parametrize("seconds", [3.0, 0.9])
 def test_an_image_that_an_operator_stops_is_taken_again(
     engine: RunEngine,
     documents: Any,
     drifting: Any,
     slow: dict[str, Any],
     when: Callable[..., None],
+    seconds: float,
 ) -> None:
-    stop_image(drifting, when, 2)
+    stop_image(drifting, when, 2, seconds)
     engine(gp_sts(drifting.stm, **slow, drift=CHECKS))
     columns = documents.columns("drift")
     assert columns["action"][1:3] == ["image again", "offset measured"]
@@ -252,6 +254,33 @@ def test_a_check_that_cannot_be_made_pauses_the_run(
     assert [e["seq_num"] for e in documents.events("drift")] == list(
         range(1, 1 + len(documents.events("drift")))
     )
+
+
+def test_an_image_unlike_the_first_one_asks_for_a_look_at_the_tip(
+    engine: RunEngine,
+    documents: Any,
+    drifting: Any,
+    slow: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A spectrum is repeated long before its time; that it is as before is said, too."""
+    original, images = drift_module.register, []
+
+    def unlike(reference: Any, image: Any, **options: Any) -> Any:
+        images.append(image)
+        shift = original(reference, image, **options)
+        return replace(shift, correlation=0.3) if len(images) in (3, 4) else shift
+
+    monkeypatch.setattr(drift_module, "register", unlike)
+    caplog.set_level(logging.WARNING)
+    engine(
+        gp_sts(drifting.stm, **{**slow, "n_points": 128}, drift=CHECKS, tip_checks={"every": 90})
+    )
+    columns = documents.columns("reference")
+    assert columns["cause"][0] == "an image is unlike the first one"
+    assert "another end of the tip may image now" in caplog.text
+    assert documents.columns("drift")["reason"][3].startswith("the images agree to 0.30")
 
 
 class Jumps(Drift):

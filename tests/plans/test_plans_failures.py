@@ -1,16 +1,20 @@
 """When something breaks: the run is closed, nothing taken is lost, the tip is safe."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import bluesky.plan_stubs as bps
 import numpy as np
 import pytest
 from bluesky import RunEngine
+from bluesky.utils import RunEngineInterrupted
 
+from bluesky_gpsts.devices import WriteRefused
 from bluesky_gpsts.devices.electronics import TipWithdrawn
 from bluesky_gpsts.nanonis import CommandError, CommandTimeout, ConnectionLost, NanonisError
 from bluesky_gpsts.plans import gp_sts, survey
+from bluesky_gpsts.plans.stubs import in_run
 from bluesky_gpsts.simulator import Fault
 
 
@@ -216,6 +220,28 @@ def test_lost_connection_in_the_middle_of_an_image(
     (stop,) = documents.of("stop")
     assert stop["exit_status"] == "fail" and "FrameDataGrab" in stop["reason"]
     assert bench.state() == original
+
+
+def test_a_plan_that_cannot_be_resumed_says_why_it_ended(engine: RunEngine, documents: Any) -> None:
+    def plan() -> Iterator[Any]:
+        yield from bps.clear_checkpoint()
+        yield from bps.pause()
+        yield from bps.null()
+        return ""
+
+    with pytest.raises(RunEngineInterrupted):
+        engine(in_run(plan(), {}))
+    (end,) = documents.of("stop")
+    assert end["reason"] == (
+        "interrupted where a plan cannot be resumed, such as with the tip in contact"
+    )
+
+
+def test_a_move_in_a_session_that_only_reads_says_so(engine: RunEngine, bench: Any) -> None:
+    bench.stm.gate.mode = "read_only"
+    with pytest.raises(WriteRefused, match="stm_bias is not written: this session only reads"):
+        engine(bps.mv(bench.stm.bias, 0.5))
+    assert bench.server.writes == []
 
 
 def test_survey_that_an_operator_stops_says_how_much_there_is(

@@ -110,38 +110,52 @@ def test_a_paused_plan_is_ended_when_the_session_is_closed(tmp_path: Path) -> No
 _SESSION = """
 import signal
 import sys
+import time
 # Under nohup it would be ignored, and so it would stay.
 for name in ("SIGTERM", "SIGHUP"):
     signal.signal(getattr(signal, name), signal.SIG_DFL)
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
+from bluesky.utils import RunEngineInterrupted
 from bluesky_gpsts import startup
 ports = sys.argv[1]
 with startup.start(host="127.0.0.1", ports=ports, catalog=sys.argv[2]) as session:
+    RE, stm = session.RE, session.stm
     def plan():
-        yield from bps.open_run(md={"plan_name": "long"})
+        yield from bps.mv(stm.bias, 0.9)
+        if sys.argv[3] == "paused":
+            yield from bps.pause()
         print("running", flush=True)
         yield from bps.sleep(600.0)
-        yield from bps.close_run()
-    session.RE(plan())
+    try:
+        RE(bpp.stage_wrapper(bpp.run_wrapper(plan(), md={"plan_name": "long"}), [stm]))
+    except RunEngineInterrupted:
+        print("running", flush=True)
+        time.sleep(600.0)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_session_that_is_told_to_end_withdraws_the_tip(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "state"), [("SIGTERM", "running"), ("SIGHUP", "running"), ("SIGTERM", "paused")]
+)
+def test_a_session_that_is_told_to_end_withdraws_the_tip(
+    tmp_path: Path, name: str, state: str
+) -> None:
     """By a shutdown, or because its terminal is gone."""
     number = getattr(signal, name)
     catalog = tmp_path / "catalog"
     with Simulator("ws2", time_scale=0.0) as simulator:
         ports = ",".join(map(str, simulator.ports))
         process = subprocess.Popen(
-            [sys.executable, "-c", _SESSION, ports, str(catalog)],
+            [sys.executable, "-c", _SESSION, ports, str(catalog), state],
             stdout=subprocess.PIPE,
             text=True,
         )
         with process:
-            assert process.stdout is not None and process.stdout.readline() == "running\n"
+            assert process.stdout is not None
+            # What Bluesky says of a pause comes before.
+            assert "running\n" in iter(process.stdout.readline, "")
             assert simulator.controller.tip.feedback is True
             process.send_signal(number)
             assert process.wait(120) == 128 + number

@@ -496,9 +496,9 @@ def test_the_tip_shaper_takes_its_time(held: Any, connect: Connect) -> None:
     client.call("TipShaper.Start", 0, -1)
     for moment, bias, change, status in (
         (0.25, 1.2, 0.0, 1),
-        (1.0, 2.0, -0.05e-9, 6),
+        (1.0, 2.0, -0.05e-9, 1),
         (2.0, -2.0, -0.1e-9, 1),
-        (3.5, -2.0, 0.4e-9, 6),
+        (3.5, -2.0, 0.4e-9, 1),
         (5.0, 1.2, None, 2),
     ):
         held.controller.clock.moment = moment

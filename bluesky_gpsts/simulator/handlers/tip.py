@@ -125,7 +125,7 @@ def z_status_get(c: Controller) -> tuple[Any, ...]:
     t = c.bring_up()
     if c.safe_tip.tripped:
         return (5,)
-    if c.tip.ramping(t):
+    if c.tip.withdrawing(t):
         return (6,)
     if c.tip.pending("switch-off"):
         return (4,)
