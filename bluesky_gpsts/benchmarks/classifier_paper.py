@@ -21,7 +21,7 @@ from bluesky_gpsts.spectra.training import train_on
 __all__ = ["DIFFICULTY", "paper_sessions", "plain_accuracy", "rows", "take"]
 
 DIFFICULTY = 0.3
-_QUICK = 0.15
+_QUICK = 0.08
 _PAPER, _PLAIN = "paper's network", "30 principal components, logistic regression"
 _DEFAULT = "default network"
 # Six looks at each spectrum, as in six epochs, each of them varied otherwise; few spectra make few
