@@ -283,8 +283,8 @@ def _defects(residual: Array, spacing: float) -> tuple[NDArray[np.int32], tuple[
     return labels, tuple(found)
 
 
-def _motif(picture: Array) -> Array:
-    """Maxima (A, 2) of the picture of a cell, fractions of the two vectors."""
+def _motif(picture: Array, most: int | None = None) -> Array:
+    """Maxima (A, 2) of the picture of a cell, the highest first, fractions of the two vectors."""
     from scipy.ndimage import gaussian_filter, maximum_filter
 
     bins = picture.shape[0]
@@ -295,6 +295,8 @@ def _motif(picture: Array) -> Array:
         soft > soft.min() + (1.0 - _TOP) * span
     )
     rows, columns = np.nonzero(top)
+    order = np.argsort(-soft[rows, columns])[:most]
+    rows, columns = rows[order], columns[order]
     return np.column_stack([columns + 0.5, rows + 0.5]) / bins
 
 
@@ -308,11 +310,15 @@ def _all_atoms(
 ) -> tuple[Array, Array]:
     """Atoms that are there, and that are gone, of all terraces."""
     there, gone = [np.zeros((0, 2))], [np.zeros((0, 2))]
+    most: int | None = None
     for part, phases in zip(parts, laid, strict=True):
         if part.cell.symmetry == "rows":
             continue
         box = part.box
-        motif = _motif(cell_picture(relief[box], phases, weight[box] & part.own, part.cell))
+        picture = cell_picture(relief[box], phases, weight[box] & part.own, part.cell)
+        # The picture of a small terrace is noisy; of the same material it has no more atoms.
+        motif = _motif(picture, most)
+        most = len(motif) if most is None else most
         corner = (box[1].start, box[0].start)
         for places, several in zip(
             _atoms(motif, phases, part.cell, part.own, residual[box], labels[box]),
