@@ -148,7 +148,7 @@ class FindDefects(CallbackBase):
         self._changed = threading.Condition()
         self._pending: set[str] = set()
         self._found: dict[str, Found] = {}
-        self._latest = ""
+        self._latest, self._latest_frame = "", dict[str, float]()
         self._uid = ""
         self._column = ""
         self._frame: dict[str, float] = {}
@@ -161,6 +161,11 @@ class FindDefects(CallbackBase):
     def latest(self) -> str:
         """Uid of the survey whose image came last; "" before the first."""
         return self._latest
+
+    @property
+    def latest_frame(self) -> dict[str, float]:
+        """Scan frame (m, degrees) of that survey, as its start document has it."""
+        return dict(self._latest_frame)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -191,7 +196,7 @@ class FindDefects(CallbackBase):
         image = np.array(doc["data"][self._column], dtype=float)
         job = _Job(self._uid, dict(self._frame), image, self._clock())
         with self._changed:
-            self._latest = self._uid
+            self._latest, self._latest_frame = self._uid, dict(self._frame)
             if self._closed:
                 self._keep(self._failed(job, "the search for defects is closed"))
                 return doc

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bluesky_gpsts.images.cellpicture import cell_phases, cell_picture, lay_out
+from bluesky_gpsts.images.cellpicture import cell_picture
 from bluesky_gpsts.images.heightsteps import levels_of
 from bluesky_gpsts.images.periods import Cell, find_cell
-from bluesky_gpsts.images.prepare import check_image
+from bluesky_gpsts.images.prepare import check_image, plain_image
+from bluesky_gpsts.images.terracecells import Part, cell_side, find_parts, lay_cell, period_of
 from bluesky_gpsts.images.terraces import level_plane
 
 __all__ = ["Blemish", "LatticeReading", "read_lattice"]
@@ -117,7 +118,7 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
         If it is no image of 16 x 16 pixels or more with a known pixel in it, or has more than
         eight million pixels.
     """
-    values = np.asarray(image)
+    values = plain_image(image)
     check_image(values)
     if values.shape[0] * values.shape[1] > _LARGEST:
         raise ValueError(
@@ -127,7 +128,9 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
     grey = values.astype(float)
     grey = grey[:, :, :3].mean(axis=2) if grey.ndim == 3 else grey
     known = np.isfinite(grey)
-    unit = float(np.std(grey[known])) or 1.0
+    # The largest value comes first: squares of the largest numbers are none.
+    top = float(np.abs(grey[known]).max()) or 1.0
+    unit = top * float(np.std(grey[known] / top)) or 1.0
     flat = level_plane(grey / unit)
     flat = np.where(known, flat, 0.0)
     terraces, steps, heights = levels_of(flat, known)
@@ -145,25 +148,30 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
         none = np.zeros((0, 2))
         labels = np.zeros(flat.shape, np.int32)
         return LatticeReading(None, none, none, none, (), labels, terraces, steps, nothing, nothing)
-    period = float(np.hypot(*cell.vectors.T).max())
-    rows = cell.symmetry == "rows"
-    single = period if rows else float(np.sqrt(abs(np.linalg.det(cell.vectors))))
-    motif, spacing = np.zeros((0, 2)), single
-    relief = _relief(flat - heights, known, terraces, _AROUND * period)
-    clean = known & ~steps
-    expected, phases, weight = nothing, np.zeros((2, *flat.shape)), clean
+    relief = _relief(flat - heights, known, terraces, _AROUND * period_of(cell))
+    parts = find_parts(relief, known & ~steps, terraces, cell)
+    clean = np.zeros(flat.shape, bool)
+    for part in parts:
+        clean[part.box] |= part.own
+    weight, expected = clean, nothing
+    motif, spacing = np.zeros((0, 2)), cell_side(cell)
+    laid: list[Array] = []
     for _ in range(_ROUNDS):
-        phases = cell_phases(relief, cell, weight, period)
-        picture = cell_picture(relief, phases, weight, cell)
-        expected = lay_out(picture, phases)
-        if not rows:
-            motif = _motif(picture)
-            spacing = single / float(np.sqrt(max(1, len(motif))))
+        expected, laid = np.zeros(flat.shape), []
+        for part in parts:
+            phases, picture, own = lay_cell(
+                relief[part.box], part.cell, weight[part.box] & part.own
+            )
+            expected[part.box][part.own] = own[part.own]
+            laid.append(phases)
+            if part is parts[0] and cell.symmetry != "rows":
+                motif = _motif(picture)
+                spacing = cell_side(cell) / float(np.sqrt(max(1, len(motif))))
         residual = _residual(relief - expected, clean, weight, spacing)
         # What stands out is not to shape the picture of the cell.
         weight = clean & (np.abs(residual) < 3.0)
     labels, defects = _defects(residual, spacing)
-    atoms, vacant = _atoms(motif, phases, cell, clean, residual, labels)
+    atoms, vacant = _all_atoms(relief, weight, parts, laid, residual, labels)
     return LatticeReading(
         cell,
         atoms,
@@ -275,8 +283,8 @@ def _defects(residual: Array, spacing: float) -> tuple[NDArray[np.int32], tuple[
     return labels, tuple(found)
 
 
-def _motif(picture: Array) -> Array:
-    """Maxima (A, 2) of the picture of a cell, fractions of the two vectors."""
+def _motif(picture: Array, most: int | None = None) -> Array:
+    """Maxima (A, 2) of the picture of a cell, the highest first, fractions of the two vectors."""
     from scipy.ndimage import gaussian_filter, maximum_filter
 
     bins = picture.shape[0]
@@ -287,7 +295,38 @@ def _motif(picture: Array) -> Array:
         soft > soft.min() + (1.0 - _TOP) * span
     )
     rows, columns = np.nonzero(top)
+    order = np.argsort(-soft[rows, columns])[:most]
+    rows, columns = rows[order], columns[order]
     return np.column_stack([columns + 0.5, rows + 0.5]) / bins
+
+
+def _all_atoms(
+    relief: Array,
+    weight: Bools,
+    parts: tuple[Part, ...],
+    laid: list[Array],
+    residual: Array,
+    labels: NDArray[np.int32],
+) -> tuple[Array, Array]:
+    """Atoms that are there, and that are gone, of all terraces."""
+    there, gone = [np.zeros((0, 2))], [np.zeros((0, 2))]
+    most: int | None = None
+    for part, phases in zip(parts, laid, strict=True):
+        if part.cell.symmetry == "rows":
+            continue
+        box = part.box
+        picture = cell_picture(relief[box], phases, weight[box] & part.own, part.cell)
+        # The picture of a small terrace is noisy; of the same material it has no more atoms.
+        motif = _motif(picture, most)
+        most = len(motif) if most is None else most
+        corner = (box[1].start, box[0].start)
+        for places, several in zip(
+            _atoms(motif, phases, part.cell, part.own, residual[box], labels[box]),
+            (there, gone),
+            strict=True,
+        ):
+            several.append(places + corner)
+    return np.concatenate(there), np.concatenate(gone)
 
 
 def _atoms(

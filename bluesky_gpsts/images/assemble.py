@@ -1,5 +1,6 @@
 """From the grid of the network back to the image: positions, maps, terraces, defects."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,13 @@ from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace
 from bluesky_gpsts.images.surfacemodel import Maps
 from bluesky_gpsts.images.terracemap import TerraceMap
 
-__all__ = ["assemble", "placed"]
+__all__ = ["assemble", "at_right_angles", "placed"]
 
 Labels = NDArray[np.int32]
 
 _DEFECT, _FEWEST = 0.45, 5
+_SKEW = 4e-3
+"""Angle (rad) by which drift turns whole terraces, whatever their own errors."""
 
 
 def assemble(
@@ -62,7 +65,7 @@ def assemble(
     place = np.clip(np.round(sites).astype(int), 0, (shape[1] - 1, shape[0] - 1))
     inside &= known[place[:, 1], place[:, 0]]
     counts = np.bincount(labels.ravel(), minlength=len(decoded.lattices) + 1)
-    listed = tuple(
+    listed = at_right_angles(
         _terrace(number, float(counts[number]) * pixel[0] * pixel[1], lattice, prepared, pixel)
         for number, lattice in enumerate(decoded.lattices, start=1)
     )
@@ -81,6 +84,32 @@ def assemble(
         probability,
         defect_labels,
         defects,
+    )
+
+
+def at_right_angles(terraces: Iterable[Terrace]) -> tuple[Terrace, ...]:
+    """Enlarge the errors of directions that are not at right angles, which on Si(100) they are.
+
+    A piezo that creeps or a sample that drifts bends the lattice of a small terrace, and its peaks
+    agree with each other all the same. One that is off the others by more than twice its error is
+    as uncertain as it is off.
+    """
+    listed = tuple(terraces)
+    known = [terrace for terrace in listed if terrace.vectors is not None]
+    if len(known) < 2:
+        return listed
+    # Four times the direction is the same for rows along and across.
+    turns = np.array([np.exp(4j * terrace.direction) for terrace in known])
+    certain = [terrace.area / (terrace.direction_error**2 + _SKEW**2) for terrace in known]
+    apart = np.abs(np.angle(turns[:, None] / turns)) / 4.0
+    # The median: what is far off has no say in where the others are.
+    middle = int(np.argmin(apart @ certain))
+    off = {terrace.number: float(way) for terrace, way in zip(known, apart[middle], strict=True)}
+    return tuple(
+        replace(terrace, direction_error=max(terrace.direction_error, off[terrace.number]))
+        if off.get(terrace.number, 0.0) > 2.0 * terrace.direction_error
+        else terrace
+        for terrace in listed
     )
 
 

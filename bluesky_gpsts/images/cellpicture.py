@@ -12,6 +12,7 @@ Bools = NDArray[np.bool_]
 
 _BINS = 40
 _PHASE = 2.5
+_BLOCKS = 6.0
 
 
 def cell_phases(relief: Array, cell: Cell, weight: Bools, period: float) -> Array:
@@ -20,8 +21,6 @@ def cell_phases(relief: Array, cell: Cell, weight: Bools, period: float) -> Arra
     Every strong wave is demodulated; of what it is off, the two displacements that explain all of
     them best are taken.
     """
-    from scipy.ndimage import gaussian_filter
-
     ny, nx = relief.shape
     y, x = np.mgrid[:ny, :nx].astype(float)
     usual = 1.4826 * float(np.median(np.abs(relief[weight]))) or 1.0
@@ -33,11 +32,7 @@ def cell_phases(relief: Array, cell: Cell, weight: Bools, period: float) -> Arra
     shifts, amounts = [], []
     for order in orders:
         wave = np.exp(-2j * np.pi * np.tensordot(order, ideal, 1))
-        real, imaginary = (
-            gaussian_filter(half, sigma, truncate=2.5)
-            for half in ((soft * wave).real, (soft * wave).imag)
-        )
-        part = real + 1j * imaginary
+        part = _blurred((soft * wave).real, sigma) + 1j * _blurred((soft * wave).imag, sigma)
         centre = np.sum(part)
         centre = centre / abs(centre) if abs(centre) > 0.0 else 1.0
         # Against the mean: with many waves, each has its own phase within the cell.
@@ -53,6 +48,23 @@ def cell_phases(relief: Array, cell: Cell, weight: Bools, period: float) -> Arra
     normal += 1e-9 * (np.trace(normal, axis1=2, axis2=3)[..., None, None] + 1e-30) * np.eye(2)
     bend = np.linalg.solve(normal, right[..., None])[..., 0]
     return np.asarray(ideal + np.moveaxis(bend, -1, 0))
+
+
+def _blurred(values: Array, sigma: float) -> Array:
+    """Gaussian mean over many pixels, worked out on blocks that are small beside its width."""
+    from scipy.ndimage import gaussian_filter, map_coordinates
+
+    size = max(1, int(sigma / _BLOCKS))
+    if size == 1:
+        return np.asarray(gaussian_filter(values, sigma, truncate=2.5))
+    ny, nx = values.shape
+    rows, columns = -(-ny // size), -(-nx // size)
+    padded = np.zeros((rows * size, columns * size))
+    padded[:ny, :nx] = values
+    blocks = padded.reshape(rows, size, columns, size).mean(axis=(1, 3))
+    coarse = gaussian_filter(blocks, sigma / size, truncate=2.5)
+    at = np.meshgrid(*((np.arange(n) + 0.5) / size - 0.5 for n in (ny, nx)), indexing="ij")
+    return np.asarray(map_coordinates(coarse, at, order=1, mode="nearest"))
 
 
 def _strong(cell: Cell) -> NDArray[np.int64]:

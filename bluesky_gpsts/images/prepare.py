@@ -1,7 +1,7 @@
 """From a raw image to what the networks take: one pixel size, levelled, scaled, finite."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CELL", "CHANNELS", "GRID", "Prepared", "check_image", "prepare"]
+__all__ = ["CELL", "CHANNELS", "GRID", "Prepared", "check_image", "plain_image", "prepare"]
 
 GRID = 0.096e-9
 """Pixel size (m) that the multi-task network works at: four pixels per dimer, eight per row."""
@@ -56,6 +56,14 @@ class Prepared:
         return np.asarray((points + 0.5) * self.scale - 0.5)
 
 
+def plain_image(image: ArrayLike) -> NDArray[Any]:
+    """Array of an image; what a masked array hides was not measured, and becomes NaN."""
+    if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
+        kind = image.dtype if image.dtype.kind == "f" else np.dtype(float)
+        return np.where(np.ma.getmaskarray(image), np.nan, image.data.astype(kind))
+    return np.asarray(image)
+
+
 def check_image(image: ArrayLike) -> Float32:
     """Take an image of heights as it came from a file.
 
@@ -75,7 +83,7 @@ def check_image(image: ArrayLike) -> Float32:
     ValueError
         If it is no image, too small or too large, or all unknown.
     """
-    values = np.asarray(image)
+    values = plain_image(image)
     if values.dtype.kind not in "biuf":
         raise ValueError(f"the image holds {values.dtype}; give real numbers, heights in metres")
     if values.ndim == 3 and values.shape[2] in (3, 4):

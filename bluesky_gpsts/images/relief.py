@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bluesky_gpsts.images.prepare import check_image, level
+from bluesky_gpsts.images.prepare import check_image, level, plain_image
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS
 from bluesky_gpsts.images.surface import SurfaceReading
 
@@ -106,7 +106,7 @@ def relief_of(image: ArrayLike, reading: SurfaceReading) -> Relief:
     ValueError
         If the image was refused, or is not of the reading's shape.
     """
-    values = np.asarray(image, float)
+    values = np.asarray(plain_image(image), float)
     if values.ndim == 3:
         values = values[:, :, :3].mean(axis=2)
     if values.shape != reading.terraces.shape:

@@ -153,10 +153,12 @@ def find_sites(
     Raises
     ------
     ValueError
-        If the image was refused, `count` is below 1, or a class is unknown.
+        If the image was refused, `count` is below 1, `pattern` is none, or a class is unknown.
     """
     if count < 1:
         raise ValueError(f"count is {count} sites; give 1 or more")
+    if not isinstance(pattern, Pattern):
+        raise ValueError(f"pattern is {pattern!r}; give a Pattern, such as THREE_DIMERS")
     named = dict(classes or {})
     _check_names(named, pattern, known)
     relief = relief_of(image, reading)

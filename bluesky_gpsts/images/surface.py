@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
 _AGREE = 0.03
+_DISTORTED = 0.05
+"""Shares by which sizes of the pixel, and length and width of the cell, may disagree."""
 """Drift may make the lattice of an image so much larger or smaller (relative)."""
 
 
@@ -35,7 +37,8 @@ class Terrace:
     direction : float
         Direction of the rows (rad), from +x towards +y, 0 to pi; NaN without a lattice.
     direction_error : float
-        Standard error of it (rad); NaN without a lattice.
+        Standard error of it (rad); NaN without a lattice. Rows of terraces are at right angles to
+        each other, and one that is not to the others is as uncertain as it is off.
     coherence : float
         1 if all peaks lie on the lattice, 0 if they lie anywhere.
     """
@@ -149,7 +152,24 @@ class SurfaceReading:
 
     @property
     def remark(self) -> str:
-        """What to know of an image that was read: a pixel size that the lattice contradicts."""
+        """What to know of an image that was read: where its lattice contradicts what is known."""
+        return "; ".join(filter(None, (self._size_remark(), self._shape_remark())))
+
+    def _shape_remark(self) -> str:
+        known = [terrace for terrace in self.terrace_list if terrace.vectors is not None]
+        lengths = [np.hypot(*terrace.vectors.T) for terrace in known if terrace.vectors is not None]
+        if not lengths:
+            return ""
+        along, across = np.average(lengths, axis=0, weights=[terrace.area for terrace in known])
+        if abs(np.log(across / along / (ROWS / ALONG))) < _DISTORTED:
+            return ""
+        return (
+            f"the cell is {1e9 * along:.3f} x {1e9 * across:.3f} nm, and not one to two: the image "
+            "is distorted, or the dimers in its rows are not resolved, and then neither their "
+            "places nor the classes of defects can be trusted"
+        )
+
+    def _size_remark(self) -> str:
         if not abs(self.scale - 1.0) > _AGREE:
             return ""
         given, right = (

@@ -15,11 +15,14 @@ from bluesky_gpsts.devices import NanonisSTM
 from bluesky_gpsts.images.sites import Pattern, find_sites
 from bluesky_gpsts.plans.checks import require_count, require_positive
 from bluesky_gpsts.plans.stubs import off_loop
-from bluesky_gpsts.plans.survey import survey
+from bluesky_gpsts.plans.survey import frame_metadata, survey
 
 __all__ = ["NoTargets", "Target", "defect_targets", "find_targets", "site_targets"]
 
 _SURE = 0.8
+_NO_TARGETS = ("nothing", "unresolved")
+# Those visited are left out afterwards.
+_ALL_SITES = 1_000_000
 
 
 class NoTargets(RuntimeError):
@@ -78,18 +81,19 @@ def find_targets(
     Parameters
     ----------
     stm : NanonisSTM
-        The microscope; a survey is taken of its scan frame if none is there.
+        The microscope; a survey is taken of its scan frame if the latest one is of another.
     finder : FindDefects
         The callback, subscribed to the RunEngine: ``surface`` of a session that was started with
         ``surface=True``.
     classes : sequence of str, or str
-        Classes of defects that are wanted, or a single one; all by default.
+        Classes of defects that are wanted, or a single one; by default all but what the image
+        does not resolve and what turned out to be nothing.
     pattern : Pattern, optional
         Look for sites for this pattern instead.
     count : int
         How many at most.
     survey_uid : str
-        Survey to look at; the latest by default.
+        Survey to look at; the latest by default, if it is of the scan frame as it is now.
     again : bool
         Take a new survey whatever is there.
     least : float
@@ -130,7 +134,7 @@ def find_targets(
     if pattern is not None and not isinstance(pattern, Pattern):
         raise ValueError(f"pattern is {pattern!r}; give a Pattern, such as THREE_DIMERS")
     wanted = _known_classes(classes, finder)
-    uid = survey_uid or finder.latest
+    uid = survey_uid or ("" if _moved(stm, finder) else finder.latest)
     if again or not uid:
         uid = yield from survey(stm, pixels=pixels, lines=pixels, line_time=line_time)
     with ThreadPoolExecutor(1, "targets") as executor:
@@ -145,6 +149,14 @@ def find_targets(
     defects = defect_targets(found, wanted, least)
     defects.sort(key=lambda target: float(np.hypot(target.x - x, target.y - y)))
     return _unvisited(defects, visited, distance)[:count]
+
+
+def _moved(stm: NanonisSTM, finder: FindDefects) -> bool:
+    """Whether the scan frame is another one than that of the latest survey."""
+    now, then = frame_metadata(stm), finder.latest_frame
+    return now.keys() != then.keys() or any(
+        not np.isclose(now[key], then[key], rtol=1e-6, atol=1e-12) for key in now
+    )
 
 
 def _known_classes(classes: Any, finder: FindDefects) -> tuple[str, ...]:
@@ -166,7 +178,10 @@ def _known_classes(classes: Any, finder: FindDefects) -> tuple[str, ...]:
 
 
 def defect_targets(found: Found, classes: Sequence[str] = (), least: float = 0.0) -> list[Target]:
-    """Defects of given classes (all by default) whose probability is at least `least`."""
+    """Defects of given classes whose probability is at least `least`.
+
+    By default of all classes but "nothing" and "unresolved", which are no place to go to.
+    """
     if found.reading is None or found.table is None:
         return []
     directions = _directions(found)
@@ -189,7 +204,7 @@ def defect_targets(found: Found, classes: Sequence[str] = (), least: float = 0.0
             found.table.terrace,
             strict=True,
         )
-        if sure >= least and (not classes or name in classes)
+        if sure >= least and (name in classes if classes else name not in _NO_TARGETS)
     ]
 
 
@@ -202,7 +217,7 @@ def site_targets(found: Found, pattern: Pattern) -> list[Target]:
     directions = _directions(found)
     # A library has classes of its own.
     known = sorted(set(classes.values()))
-    sites = find_sites(found.image, found.reading, pattern, classes, known=known)
+    sites = find_sites(found.image, found.reading, pattern, classes, count=_ALL_SITES, known=known)
     places = to_sample([(site.x, site.y) for site in sites], found.image.shape, found.frame)
     return [
         Target(

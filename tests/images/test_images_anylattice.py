@@ -155,6 +155,45 @@ def test_real_images(shared_data: Path) -> None:
     assert 25 <= sum(d.deviation > 15 for d in rows.defects) <= 90
 
 
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_each_terrace_has_a_cell_of_its_own(seed: int) -> None:
+    """On H-Si(100) the rows turn by 90 degrees from one terrace to the next."""
+    from scipy.spatial import cKDTree
+
+    from bluesky_gpsts.images.simulate import draw_image
+
+    drawn = draw_image(np.random.default_rng(seed), pixels=300, pixel=0.09e-9, snr=4.0, steps=1)
+    reading = read_lattice(drawn.image)
+    assert reading.terraces.max() == 2
+    column, row = np.clip(np.round(reading.atoms).astype(int), 0, 299).T
+    owner = reading.terraces[row, column]
+    distance = cKDTree(drawn.sites).query(reading.atoms)[0] * drawn.pixel
+    for number in (1, 2):
+        assert np.sum(owner == number) > 400
+        assert np.mean(distance[owner == number] < 0.15e-9) > 0.9
+
+
+def test_what_is_hidden_by_a_mask_was_not_measured() -> None:
+    from bluesky_gpsts.images.simulate import draw_image
+
+    drawn = draw_image(np.random.default_rng(4), pixels=200, pixel=0.09e-9, snr=4.0, steps=0)
+    hidden = np.zeros(drawn.image.shape, bool)
+    hidden[120:] = True
+    masked = read_lattice(np.ma.array(drawn.image, mask=hidden))
+    unknown = read_lattice(np.where(hidden, np.nan, drawn.image))
+    np.testing.assert_array_equal(masked.atoms, unknown.atoms)
+    assert len(masked.atoms) and masked.atoms[:, 1].max() < 121
+
+
+def test_the_largest_numbers_are_read_as_small_ones_are() -> None:
+    from bluesky_gpsts.images.simulate import draw_image
+
+    drawn = draw_image(np.random.default_rng(4), pixels=128, pixel=0.09e-9, snr=4.0, steps=0)
+    image = drawn.image.astype(float) / np.abs(drawn.image).max()
+    small, large = read_lattice(image), read_lattice(1e305 * image)
+    assert len(small.atoms) and len(large.atoms) == len(small.atoms)
+
+
 def test_bad_input(shared_data: Path) -> None:
     with pytest.raises(ValueError, match="at least 16 x 16"):
         read_lattice(np.zeros((8, 8)))

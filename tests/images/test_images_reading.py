@@ -1,5 +1,7 @@
 """Surfaces read by the shipped model: right where it can be, refused where it cannot."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -302,3 +304,23 @@ def test_a_pixel_size_that_is_somewhat_wrong_is_told(plain) -> None:
         assert wrong.verdict.readable
         assert wrong.scale == pytest.approx(factor * right.scale, rel=0.005)
         assert "the lattice says" in wrong.remark and way in wrong.remark
+
+
+def test_rows_without_dimers_are_remarked(shared_data: Path) -> None:
+    """The measured image at 0.16 nm a pixel shows rows, and dimers only by imagination."""
+    from matplotlib.image import imread
+
+    image = imread(shared_data / "images/full_scan_1.jpg")
+    assert "and not one to two" in read_surface(image, 0.16e-9, refuse=False).remark
+    drawn = draw_image(np.random.default_rng(4), pixels=200, pixel=0.09e-9, snr=4.0, steps=0)
+    assert read_surface(drawn.image, drawn.pixel).remark == ""
+
+
+def test_what_is_hidden_by_a_mask_was_not_measured() -> None:
+    drawn = draw_image(np.random.default_rng(4), pixels=200, pixel=0.09e-9, snr=4.0, steps=0)
+    hidden = np.zeros(drawn.image.shape, bool)
+    hidden[120:] = True
+    masked = read_surface(np.ma.array(drawn.image, mask=hidden), drawn.pixel)
+    unknown = read_surface(np.where(hidden, np.nan, drawn.image), drawn.pixel)
+    np.testing.assert_array_equal(masked.atoms, unknown.atoms)
+    assert len(masked.atoms) and masked.atoms[:, 1].max() < 121

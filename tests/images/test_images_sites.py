@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bluesky_gpsts.images import SurfaceReading, read_surface
+from bluesky_gpsts.images.assemble import at_right_angles
 from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.relief import frame_of
 from bluesky_gpsts.images.rowshifts import row_shifts
@@ -16,6 +17,7 @@ from bluesky_gpsts.images.sites import (
     Site,
     find_sites,
 )
+from bluesky_gpsts.images.surface import Terrace
 
 SEED = 920
 
@@ -117,6 +119,22 @@ def test_rows_turn_and_lie_a_quarter_beside_from_terrace_to_terrace() -> None:
     assert np.median(straight) < 0.05 and np.median(across) < 0.05
 
 
+def test_a_terrace_at_no_right_angle_to_the_others_is_as_uncertain_as_it_is_off() -> None:
+    def terrace(number: int, area: float, degrees: float, error: float) -> Terrace:
+        vectors = np.array([[0.384e-9, 0.0], [0.0, 0.768e-9]])
+        angle, sigma = np.radians(degrees % 180.0), np.radians(error)
+        return Terrace(number, area * 1e-18, vectors, np.zeros(2), angle, sigma, 0.9)
+
+    given = [terrace(1, 300, 36.4, 0.02), terrace(2, 250, 126.3, 0.02), terrace(3, 21, 121.4, 0.4)]
+    nothing = Terrace(4, 1e-18, None, np.full(2, np.nan), np.nan, np.nan, 0.0)
+    errors = np.degrees([t.direction_error for t in at_right_angles([*given, nothing])])
+    assert errors[:2] == pytest.approx([0.02, 0.1])
+    assert errors[2] == pytest.approx(5.0) and np.isnan(errors[3])
+    straight = [terrace(1, 300, 36.4, 0.02), terrace(2, 250, 126.41, 0.02)]
+    assert at_right_angles(straight) == tuple(straight)
+    assert at_right_angles(straight[:1]) == tuple(straight[:1])
+
+
 def test_bad_input_is_told(stepped) -> None:
     drawn, reading = stepped
     with pytest.raises(ValueError, match="1 or more"):
@@ -125,6 +143,8 @@ def test_bad_input_is_told(stepped) -> None:
         Pattern("near", 3, 1, margin=-1.0)
     with pytest.raises(ValueError, match="count is 0"):
         find_sites(drawn.image, reading, count=0)
+    with pytest.raises(ValueError, match="pattern is 'three'; give a Pattern"):
+        find_sites(drawn.image, reading, "three")
     with pytest.raises(ValueError, match="there is no defect 9999"):
         find_sites(drawn.image, reading, classes={9999: "water"})
     with pytest.raises(ValueError, match="called 'danglingbond'; give one of .*dangling_bond, "):

@@ -75,6 +75,21 @@ def test_defects_and_sites_are_where_the_surface_has_them(
         turn = site.direction - surface.terraces.row_direction(int(level))
         assert abs(np.sin(turn)) < np.sin(np.radians(2.0))
 
+    # All that is left after those visited, however many there are.
+    every = engine(find_targets(hsi.stm, finder, pattern=THREE_DIMERS, count=5000)).plan_result
+    assert len(every) > 100
+    seen = [(site.x, site.y) for site in every[:100]]
+    left = engine(find_targets(hsi.stm, finder, pattern=THREE_DIMERS, visited=seen)).plan_result
+    assert len(left) == 10
+    some = engine(find_targets(hsi.stm, finder, least=0.0, count=1000)).plan_result
+    assert not {target.label for target in some} & {"nothing", "unresolved"}
+
+    # Another frame needs another survey.
+    hsi.stm.scan.set(Frame(30e-9, 0.0, 22e-9, 22e-9, 20.0))
+    there = engine(find_targets(hsi.stm, finder, pixels=240, line_time=2.0)).plan_result
+    assert there[0].survey != survey_uid
+    assert all(abs(target.x - 30e-9) < 16e-9 for target in there)
+
 
 def test_an_image_that_cannot_be_read_gives_no_targets(
     engine: RunEngine, hsi: Any, finder: FindDefects
