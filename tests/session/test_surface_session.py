@@ -75,12 +75,17 @@ def test_the_library_grows_from_the_catalog_and_is_edited(
     assert grown(library, session.catalog) == (library, 0)
     table, figure = tmp_path / "classes.json", tmp_path / "library.png"
     assert main(["library", "grow", "--catalog", str(session.catalog.path)]) == 0
+    # Names that the runs have are proposed; the session's own classes are the built-in ones.
+    told = capsys.readouterr().out
+    assert "1 runs" in told
+    assert "proposed, as the runs have filed them: " in told and "gpsts library rename" in told
     folder = library_folder(session.catalog)
+    assert "dangling_bond" in Library.read(folder).classifier().classes
     where = ["--folder", str(folder), "--json", str(table), "--figure", str(figure)]
     first = max(library.counts, key=library.counts.__getitem__)
     assert main(["library", "rename", first, "seen often", *where]) == 0
     assert "seen often" in json.loads(table.read_text())["classes"]
-    assert "1 runs" in capsys.readouterr().out
+    assert "proposed" not in capsys.readouterr().out
     assert figure.read_bytes().startswith(b"\x89PNG")
     # The next session names by it.
     assert "seen often" in Library.read(folder).classifier().classes
