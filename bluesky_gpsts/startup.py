@@ -114,7 +114,8 @@ def start(
         Show the map and the spectra while a plan runs.
     surface : bool
         Read every survey image as one of H-Si(100), and file terraces, atoms and defects as a run
-        beside it; `bluesky_gpsts.plans.find_targets` takes `Session.surface`.
+        beside it; `bluesky_gpsts.plans.find_targets` takes `Session.surface`. The catalog's
+        library names the defects; one that cannot be read is left out, with a warning.
     tell : callable
         Gets a sentence about each step, since a start takes some seconds.
 
@@ -210,12 +211,23 @@ def start(
 
 
 def _finder(catalog: "Catalog") -> "FindDefects":
-    """What reads survey images; the catalog's own library names defects, where it has one."""
+    """What reads survey images; the catalog's own library names defects, where it can be read."""
     from bluesky_gpsts.callbacks import FindDefects
-    from bluesky_gpsts.images.library import Library
+    from bluesky_gpsts.images.library import Library, LibraryError
 
     folder = Path(catalog.path) / Library.FOLDER
-    namer = Library.read(folder).classifier() if Library.exists(folder) else None
+    namer = None
+    if Library.exists(folder):
+        try:
+            namer = Library.read(folder).classifier()
+        except LibraryError as error:
+            # Defects can be named without it, and the microscope may be needed now.
+            logger.warning(
+                "the library %s names nothing in this session, which has the built-in classes "
+                "instead: %s; then start the session anew",
+                Library.file(folder),
+                error,
+            )
     return FindDefects(catalog.journal, namer=namer)
 
 

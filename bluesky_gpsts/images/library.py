@@ -267,7 +267,12 @@ class Library:
     @classmethod
     def exists(cls, folder: str | Path) -> bool:
         """Whether a folder holds a library."""
-        return (Path(folder) / _JSON).is_file()
+        return cls.file(folder).is_file()
+
+    @classmethod
+    def file(cls, folder: str | Path) -> Path:
+        """File with the names in a folder, which may not be there."""
+        return Path(folder) / _JSON
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
@@ -303,7 +308,7 @@ class Library:
             own = [_checked(str(example["class"])) for example in examples]
             sources = tuple(str(example["source"]) for example in examples)
             notes = {str(c["name"]): str(c["note"]) for c in content["classes"] if c.get("note")}
-        except (KeyError, TypeError, OSError, json.JSONDecodeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
             if isinstance(error, LibraryError):
                 raise
             raise LibraryError(

@@ -172,7 +172,8 @@ def test_bad_input_is_told(library: Library, tmp_path: Path) -> None:
     (tmp_path / "library.npz").unlink()
     with pytest.raises(LibraryError, match=r"\(library.npz is missing\): put a copy"):
         Library.read(tmp_path)
-    for text in ("{", "[]", "{}"):
+    one = '{"sha256": "' + library.write(tmp_path) + '", "examples": [], "classes": ["water"]}'
+    for text in ("{", "[]", "{}", one):
         (tmp_path / "library.json").write_text(text)
         with pytest.raises(LibraryError, match="cannot be read.*make a new one with gpsts library"):
             Library.read(tmp_path)

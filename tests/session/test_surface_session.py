@@ -91,6 +91,25 @@ def test_the_library_grows_from_the_catalog_and_is_edited(
     assert "seen often" in Library.read(folder).classifier().classes
 
 
+@pytest.mark.parametrize("broken", ["json", "arrays", "empty"])
+def test_a_session_starts_with_a_broken_library(
+    broken: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "catalog" / Library.FOLDER
+    Library.empty().write(folder)
+    if broken != "empty":
+        (folder / {"json": "library.json", "arrays": "library.npz"}[broken]).write_text("{")
+    with start(
+        sample="hsi100", time_scale=0.0, catalog=tmp_path / "catalog", surface=True
+    ) as session:
+        assert session.surface is not None
+        assert "dangling_bond" in session.surface.classes
+    (told,) = (r.getMessage() for r in caplog.records if r.name == "bluesky_gpsts.startup")
+    assert str(folder / "library.json") in told and "built-in classes" in told
+    advice = "add some before" if broken == "empty" else "gpsts library grow"
+    assert advice in told and told.endswith("then start the session anew")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
