@@ -296,14 +296,21 @@ def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
     Variables: ``GPSTS_HOST``, ``GPSTS_PORTS`` (comma-separated) and ``GPSTS_LIMITS`` (the
     instrument's TOML file) for a controller, and ``GPSTS_MODE`` to read only; else
     ``GPSTS_SAMPLE``, ``GPSTS_SEED`` and ``GPSTS_TIME_SCALE`` for the simulator;
+    ``GPSTS_SURFACE`` is 1 to read survey images, 0 (or empty, or unset) not to;
     ``BLUESKY_GPSTS_CATALOG`` for the catalog's directory.
 
     Raises
     ------
     ValueError
-        If a number, the mode or the file of limits is malformed.
+        If a number, the mode, the file of limits or ``GPSTS_SURFACE`` is malformed.
     """
     environment = os.environ
+    surface = environment.get("GPSTS_SURFACE", "")
+    if surface not in ("", "0", "1"):
+        raise ValueError(
+            f"GPSTS_SURFACE is {surface!r}; give 1 to read survey images, or 0 (or leave it out) "
+            "not to"
+        )
     ports = environment.get("GPSTS_PORTS", "6501,6502,6503,6504")
     return start(
         host=environment.get("GPSTS_HOST"),
@@ -315,6 +322,7 @@ def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
         time_scale=float(environment.get("GPSTS_TIME_SCALE", str(FAST))),
         table=table,
         live=live,
+        surface=surface == "1",
         tell=lambda text: print(f"{text} ..."),
     )
 
