@@ -52,6 +52,7 @@ def test_a_report_of_what_was_read_says_where_the_defects_are(
     uid, survey_uid = run.metadata["start"]["uid"], run.metadata["start"]["survey"]
     where = ["--catalog", str(session.catalog.path), "--folder", str(tmp_path / "report")]
     assert main(["report", uid, *where]) == 1
+    assert list(tmp_path.iterdir()) == []
     error = capsys.readouterr().err
     assert f"what was read of the image of the survey {survey_uid}" in error
     assert f"Take a map on that survey, gp_sts(stm, survey='{survey_uid}')" in error
