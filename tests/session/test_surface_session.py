@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,10 @@ def test_what_was_found_is_in_the_catalog(session: Session) -> None:
     atoms, units = stream(run, "atoms")
     assert atoms["x"].shape == atoms["confidence"].shape and units["x"] == "m"
     assert stream(run, "reading")[0]["readable"].tolist() == [1.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        vectors = run["terraces"].read()["vectors"]
+    assert vectors.shape[1:] == (2, 2) and len(set(vectors.dims)) == 3
 
 
 def test_a_report_of_what_was_read_says_where_the_defects_are(
