@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bluesky_gpsts.cli_output import check_figure, check_output, whole, write_figure, write_json
+from bluesky_gpsts.cli_output import (
+    check_apart,
+    check_figure,
+    check_output,
+    whole,
+    write_figure,
+    write_json,
+)
 
 __all__ = ["add_command", "run_library"]
 
@@ -40,6 +47,7 @@ def run_library(options: argparse.Namespace) -> int:
     """Run the subcommand; returns its exit status."""
     check_output(options.json)
     check_figure(options.figure)
+    check_apart(json=options.json, figure=options.figure)
     least, most = _NAMES[options.action]
     if not least <= len(options.names) <= most:
         raise ValueError(
