@@ -105,7 +105,8 @@ def _proposals(new: list[str]) -> list[str]:
             f"proposed, as the runs have filed them: {', '.join(named)}; look at them with "
             '--figure, and change them with gpsts library rename "OLD" "NEW" or merge'
         )
-    if len(named) < len(new):
+    # What stands alone, "cluster 0", has nothing in common that could be named.
+    if any(cluster_number(name) for name in new):
         lines.append('a cluster gets a name with gpsts library rename "cluster N" "NAME"')
     return lines
 

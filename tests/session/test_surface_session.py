@@ -85,6 +85,8 @@ def test_the_library_grows_from_the_catalog_and_is_edited(
     told = capsys.readouterr().out
     assert "1 runs" in told
     assert "proposed, as the runs have filed them: " in told and "gpsts library rename" in told
+    assert {"cluster 0"} == {name for name in library.names if name.startswith("cluster")}
+    assert '"cluster N"' not in told
     folder = library_folder(session.catalog)
     assert "dangling_bond" in Library.read(folder).classifier().classes
     where = ["--folder", str(folder), "--json", str(table), "--figure", str(figure)]
