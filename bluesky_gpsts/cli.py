@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bluesky_gpsts import __version__, cli_images, cli_library, cli_models, cli_safety
-from bluesky_gpsts.cli_output import check_figure, check_output, number, whole, write_json
+from bluesky_gpsts.cli_output import (
+    check_apart,
+    check_figure,
+    check_output,
+    number,
+    whole,
+    write_json,
+)
 
 __all__ = ["main"]
 
@@ -250,6 +257,7 @@ def _bench(options: argparse.Namespace) -> int:
     elif options.name == "acquisition":
         check_output(options.results)
         check_figure(options.figure)
+        check_apart(json=options.json, results=options.results, figure=options.figure)
         result = benchmark.run(
             options.quick,
             cases=_listed(options.cases),

@@ -1,15 +1,18 @@
 """What ``gpsts`` does with images: a look at one, and training of the models that read them."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_gpsts.cli_imagefile import KINDS, open_image
 from bluesky_gpsts.cli_lattice import check_options, look_at_any
 from bluesky_gpsts.cli_output import (
     bar,
+    check_apart,
     check_figure,
     check_output,
     number,
@@ -27,8 +30,6 @@ __all__ = ["IMAGE_MODELS", "add_command", "look", "train_images"]
 IMAGE_MODELS = ("surface", "terraces", "atoms", "defects", "classes")
 """Models of images that can be trained."""
 
-_KINDS = "a .sxm, .npy, .png or .jpg file"
-
 _TESTED, _TESTS = 5000, 12
 """Seed and number of the images that a model is measured on after training."""
 
@@ -44,7 +45,10 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser(
         "images", help="read an image of H-Si(100): terraces, atoms, defects"
     )
-    command.add_argument("file", type=Path, help=_KINDS)
+    command.add_argument("file", type=Path, help=KINDS)
+    command.add_argument(
+        "--channel", help="of a .sxm file, as it is named there, such as Current (default: Z)"
+    )
     command.add_argument(
         "--pixel", help="size of a pixel in nm (default: as in the file, or found from the lattice)"
     )
@@ -66,16 +70,18 @@ def look(options: argparse.Namespace) -> int:
     """Run the subcommand ``images``; returns its exit status, 1 for an image that is refused."""
     check_output(options.json)
     check_figure(options.figure)
+    check_apart(json=options.json, figure=options.figure)
     if options.lattice == "any":
         check_options(options)
-    image, pixel = _open(options.file)
+    opened = open_image(options.file, options.channel)
+    image, pixel = opened.image, opened.pixel
     if options.pixel is not None:
         size = 1e-9 * number("--pixel", options.pixel)
         if not 0.0 < size < np.inf:
             raise ValueError(f"--pixel is {options.pixel} nm; give one positive number")
         pixel = (size, size)
     if options.lattice == "any":
-        return look_at_any(options, image, pixel)
+        return look_at_any(options, opened, pixel)
     from bluesky_gpsts.images.reading import read_surface
     from bluesky_gpsts.images.registry import load_surface
 
@@ -86,6 +92,8 @@ def look(options: argparse.Namespace) -> int:
         refuse=not options.anyway,
         progress=bar("tiles"),
     )
+    reason = opened.advice(reading.verdict.reason, options.pixel is not None)
+    reading = replace(reading, verdict=replace(reading.verdict, reason=reason))
     for line in _lines(reading):
         print(line)
     classes = _classes(image, reading)
@@ -97,36 +105,6 @@ def look(options: argparse.Namespace) -> int:
 
         write_figure(options.figure, surface_figure(image, reading, options.file.name, classes))
     return 0 if reading.verdict.readable else 1
-
-
-def _open(path: Path) -> tuple[NDArray[Any], tuple[float, float] | None]:
-    """Image of a file, first line first, and the size of its pixels (m) where the file tells."""
-    if not path.exists():
-        raise ValueError(f"there is no file {path}; give {_KINDS}")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give one of the files in it, {_KINDS}")
-    if path.suffix.lower() == ".sxm":
-        from bluesky_gpsts.nanonis.files import read_sxm
-
-        scan = read_sxm(path)
-        name = next((name for name in scan.channels if name.lower().startswith("z")), None)
-        if name is None:
-            raise ValueError(f"{path} has no channel Z; it has {', '.join(scan.channels)}")
-        size = (scan.frame.width / scan.nx, scan.frame.height / scan.ny)
-        planes = scan.channels[name]
-        return planes.get("forward", next(iter(planes.values()))), size
-    try:
-        if path.suffix.lower() == ".npy":
-            with path.open("rb") as file:
-                return np.lib.format.read_array(file, allow_pickle=False), None
-        from matplotlib.image import imread
-
-        return np.asarray(imread(path)), None
-    except PermissionError:
-        raise
-    except (EOFError, OSError, SyntaxError, ValueError) as error:
-        # What is wrong with a picture, Pillow tells by any of these.
-        raise ValueError(f"{path} holds no image that can be read; give {_KINDS}") from error
 
 
 def _classes(image: NDArray[Any], reading: "SurfaceReading") -> dict[int, str]:

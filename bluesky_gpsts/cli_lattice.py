@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_gpsts.cli_imagefile import ImageFile
 from bluesky_gpsts.cli_output import write_figure, write_json
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ def check_options(options: argparse.Namespace) -> None:
             )
 
 
-def look_at_any(options: argparse.Namespace, image: NDArray[Any], pixel: _Pixel) -> int:
+def look_at_any(options: argparse.Namespace, opened: ImageFile, pixel: _Pixel) -> int:
     """Look at an image with any lattice.
 
     Parameters
     ----------
     options : argparse.Namespace
         Of ``gpsts images``.
-    image : (ny, nx) array
+    opened : ImageFile
         The image, any unit.
     pixel : (float, float) or None
         Width and height (m) of a pixel, where known.
@@ -48,9 +49,10 @@ def look_at_any(options: argparse.Namespace, image: NDArray[Any], pixel: _Pixel)
     """
     from bluesky_gpsts.images.anylattice import read_lattice
 
+    image = opened.image
     reading = read_lattice(image)
     for line in _lines(image, reading, pixel):
-        print(line)
+        print(opened.advice(line, options.pixel is not None))
     write_json(options.json, _summary(options.file.name, reading, pixel))
     if options.figure is not None:
         from bluesky_gpsts.analysis.lattice_figure import lattice_figure

@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bluesky_gpsts.cli_output import check_figure, check_output, whole, write_figure, write_json
+from bluesky_gpsts.cli_output import (
+    check_apart,
+    check_figure,
+    check_output,
+    whole,
+    write_figure,
+    write_json,
+)
 
 __all__ = ["add_command", "run_library"]
 
@@ -40,6 +47,7 @@ def run_library(options: argparse.Namespace) -> int:
     """Run the subcommand; returns its exit status."""
     check_output(options.json)
     check_figure(options.figure)
+    check_apart(json=options.json, figure=options.figure)
     least, most = _NAMES[options.action]
     if not least <= len(options.names) <= most:
         raise ValueError(
@@ -53,6 +61,7 @@ def run_library(options: argparse.Namespace) -> int:
         raise ValueError("'gpsts library merge' needs --into NAME, the class that they become")
     from bluesky_gpsts.images.library import Library
 
+    proposed: list[str] = []
     if options.action == "grow" or options.folder is None:
         from bluesky_gpsts.analysis.defects import grown, library_folder
         from bluesky_gpsts.catalog import open_catalog
@@ -61,9 +70,10 @@ def run_library(options: argparse.Namespace) -> int:
             folder = options.folder or library_folder(catalog)
             if options.action == "grow":
                 library = Library.read(folder) if Library.exists(folder) else Library.empty()
-                before = len(library)
-                library, runs = grown(library, catalog)
-                print(f"{len(library) - before} new defects of {runs} runs")
+                before = library
+                library, runs = grown(before, catalog)
+                print(f"{len(library) - len(before)} new defects of {runs} runs")
+                proposed = [name for name in library.names if name not in before.names]
     else:
         folder = options.folder
     if options.action != "grow":
@@ -74,12 +84,31 @@ def run_library(options: argparse.Namespace) -> int:
         low = library.of(name).depression.mean()
         print(f"{count:6}  {name:24} {'depression' if low > 0.5 else 'protrusion'}")
     print(f"{len(library)} defects in {len(library.names)} classes; {folder}")
+    for line in _proposals(proposed):
+        print(line)
     write_json(options.json, {"folder": str(folder), "classes": library.counts})
     if options.figure is not None and len(library):
         from bluesky_gpsts.analysis.library_figure import library_figure
 
         write_figure(options.figure, library_figure(library))
     return 0
+
+
+def _proposals(new: list[str]) -> list[str]:
+    """What is to be known of classes that have come in, for the terminal."""
+    from bluesky_gpsts.images.librarian import cluster_number
+
+    named = [name for name in new if cluster_number(name) is None]
+    lines = []
+    if named:
+        lines.append(
+            f"proposed, as the runs have filed them: {', '.join(named)}; look at them with "
+            '--figure, and change them with gpsts library rename "OLD" "NEW" or merge'
+        )
+    # What stands alone, "cluster 0", has nothing in common that could be named.
+    if any(cluster_number(name) for name in new):
+        lines.append('a cluster gets a name with gpsts library rename "cluster N" "NAME"')
+    return lines
 
 
 def _changed(library: Any, options: argparse.Namespace) -> Any:

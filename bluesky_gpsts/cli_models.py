@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluesky_gpsts import cli_train
-from bluesky_gpsts.cli_output import bar, check_figure, check_output, write_figure, write_json
+from bluesky_gpsts.cli_output import (
+    bar,
+    check_apart,
+    check_figure,
+    check_output,
+    write_figure,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from bluesky_gpsts.spectra import Classes, Classifier
@@ -70,6 +77,7 @@ def _models(options: argparse.Namespace) -> int:
 def _classify(options: argparse.Namespace) -> int:
     check_output(options.json)
     check_figure(options.figure)
+    check_apart(json=options.json, figure=options.figure)
     from bluesky_gpsts.spectra import registry
 
     file = Path(options.what)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bar",
+    "check_apart",
     "check_figure",
     "check_folder",
     "check_output",
@@ -55,6 +56,19 @@ def check_figure(path: Path | None) -> None:
     check_output(path)
     if path is not None and path.suffix.lower() != ".png":
         raise ValueError(f"a figure is written as PNG, not as {path.name}; give a name in .png")
+
+
+def check_apart(**paths: Path | None) -> None:
+    """Refuse two outputs, by the names of their options, that would be one file."""
+    names: dict[Path, str] = {}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        other = names.setdefault(path.resolve(), name)
+        if other != name:
+            raise ValueError(
+                f"--{other} and --{name} would both be written to {path}; give each a file"
+            )
 
 
 def check_folder(path: Path | None) -> None:

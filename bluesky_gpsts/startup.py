@@ -114,7 +114,8 @@ def start(
         Show the map and the spectra while a plan runs.
     surface : bool
         Read every survey image as one of H-Si(100), and file terraces, atoms and defects as a run
-        beside it; `bluesky_gpsts.plans.find_targets` takes `Session.surface`.
+        beside it; `bluesky_gpsts.plans.find_targets` takes `Session.surface`. The catalog's
+        library names the defects; one that cannot be read is left out, with a warning.
     tell : callable
         Gets a sentence about each step, since a start takes some seconds.
 
@@ -210,12 +211,23 @@ def start(
 
 
 def _finder(catalog: "Catalog") -> "FindDefects":
-    """What reads survey images; the catalog's own library names defects, where it has one."""
+    """What reads survey images; the catalog's own library names defects, where it can be read."""
     from bluesky_gpsts.callbacks import FindDefects
-    from bluesky_gpsts.images.library import Library
+    from bluesky_gpsts.images.library import Library, LibraryError
 
     folder = Path(catalog.path) / Library.FOLDER
-    namer = Library.read(folder).classifier() if Library.exists(folder) else None
+    namer = None
+    if Library.exists(folder):
+        try:
+            namer = Library.read(folder).classifier()
+        except LibraryError as error:
+            # Defects can be named without it, and the microscope may be needed now.
+            logger.warning(
+                "the library %s names nothing in this session, which has the built-in classes "
+                "instead: %s; then start the session anew",
+                Library.file(folder),
+                error,
+            )
     return FindDefects(catalog.journal, namer=namer)
 
 
@@ -284,14 +296,21 @@ def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
     Variables: ``GPSTS_HOST``, ``GPSTS_PORTS`` (comma-separated) and ``GPSTS_LIMITS`` (the
     instrument's TOML file) for a controller, and ``GPSTS_MODE`` to read only; else
     ``GPSTS_SAMPLE``, ``GPSTS_SEED`` and ``GPSTS_TIME_SCALE`` for the simulator;
+    ``GPSTS_SURFACE`` is 1 to read survey images, 0 (or empty, or unset) not to;
     ``BLUESKY_GPSTS_CATALOG`` for the catalog's directory.
 
     Raises
     ------
     ValueError
-        If a number, the mode or the file of limits is malformed.
+        If a number, the mode, the file of limits or ``GPSTS_SURFACE`` is malformed.
     """
     environment = os.environ
+    surface = environment.get("GPSTS_SURFACE", "")
+    if surface not in ("", "0", "1"):
+        raise ValueError(
+            f"GPSTS_SURFACE is {surface!r}; give 1 to read survey images, or 0 (or leave it out) "
+            "not to"
+        )
     ports = environment.get("GPSTS_PORTS", "6501,6502,6503,6504")
     return start(
         host=environment.get("GPSTS_HOST"),
@@ -303,6 +322,7 @@ def start_from_environment(*, table: bool = True, live: bool = True) -> Session:
         time_scale=float(environment.get("GPSTS_TIME_SCALE", str(FAST))),
         table=table,
         live=live,
+        surface=surface == "1",
         tell=lambda text: print(f"{text} ..."),
     )
 

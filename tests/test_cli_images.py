@@ -110,7 +110,7 @@ def test_any_lattice_without_a_pixel_size_is_told_in_pixels(square, tmp_path, ca
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.ones((40, 40)), "the image is constant; take it again"),
+        (np.ones((40, 40)), "the image is constant; take it again, or give another image"),
         (np.random.default_rng(6).normal(size=(100, 140)), "has no lattice; scan fewer"),
     ],
 )
@@ -118,6 +118,84 @@ def test_what_has_no_lattice_is_told(image, message, tmp_path, capsys):
     np.save(tmp_path / "image.npy", image)
     assert main(["images", str(tmp_path / "image.npy"), "--lattice", "any"]) == 1
     assert message in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def channels(square, tmp_path_factory):
+    """A scan whose channel Z is constant, and one that has no other."""
+    folder, image = tmp_path_factory.mktemp("channels"), np.load(square / "square.npy")
+    frame, flat = Frame(0.0, 0.0, 12.8e-9, 12.8e-9), {"forward": np.ones((128, 128))}
+    planes, units = {"Z": flat, "Current": {"forward": image}}, {"Z": "m", "Current": "A"}
+    write_sxm(folder / "two.sxm", Image({}, frame, planes, units))
+    write_sxm(folder / "one.sxm", Image({}, frame, {"Z": flat}, {"Z": "m"}))
+    write_sxm(folder / "no.sxm", Image({}, frame, {"Current": flat}, {"Current": "A"}))
+    return folder
+
+
+@pytest.mark.parametrize("lattice", ["any", "h-si100"])
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("two.sxm", "give another channel than 'Z' with --channel: Current"),
+        ("one.sxm", "give another file, for 'Z' is the only channel of this one"),
+    ],
+)
+def test_another_channel_is_advised(lattice, name, advice, channels, tmp_path, capsys):
+    out = tmp_path / "read.json"
+    command = ["images", str(channels / name), "--lattice", lattice, "--json", str(out)]
+    assert main(command) == 1
+    assert f"the image is constant; take it again, or {advice}" in capsys.readouterr().out
+    if lattice == "h-si100":
+        assert json.loads(out.read_text())["reason"].endswith(advice)
+
+
+@pytest.mark.parametrize("channel", ["Current", "current"])
+def test_a_channel_is_read_by_its_name(channel, channels, capsys):
+    command = ["images", str(channels / "two.sxm"), "--lattice", "any", "--channel", channel]
+    assert main(command) == 0
+    assert "square lattice, 0.806 x 0.806 nm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["two.sxm", "--channel", "Phase"], "has no channel 'Phase'; it has Z, Current; give one"),
+        (["no.sxm"], "has no channel Z; it has Current; give one of them with --channel"),
+    ],
+)
+def test_a_channel_that_is_not_there_is_told(arguments, message, channels, capsys):
+    assert main(["images", str(channels / arguments[0]), *arguments[1:]]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_wrong_pixel_size_is_told_in_words_of_the_command_line(picture, tmp_path, capsys):
+    path, drawn = picture
+    frame = Frame(0.0, 0.0, 160 * 0.12e-9, 160 * 0.12e-9)
+    scan = tmp_path / "scan.sxm"
+    write_sxm(scan, Image({}, frame, {"Z": {"forward": drawn.image}}, {"Z": "m"}))
+    for arguments, advice in (
+        ([str(path), "--pixel", "0.12"], "give that, or leave --pixel out to have it found"),
+        ([str(scan)], "give that with --pixel, for the file says otherwise"),
+        (
+            [str(scan), "--pixel", "0.13"],
+            "give that, or leave --pixel out for the size in the file",
+        ),
+    ):
+        assert main(["images", *arguments]) == 1
+        text = capsys.readouterr().out
+        assert advice in text and "None" not in text
+
+
+@pytest.mark.parametrize(
+    "command", [["images", "{path}"], ["library", "show"], ["classify", "all"]]
+)
+def test_two_outputs_in_one_file_are_refused(command, picture, tmp_path, capsys):
+    out = tmp_path / "both.png"
+    given = [part.format(path=picture[0]) for part in command]
+    again = tmp_path / "." / "other" / ".." / "both.png"
+    assert main([*given, "--json", str(out), "--figure", str(again)]) == 1
+    assert "--json and --figure would both be written to" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -153,6 +231,7 @@ def test_a_training_that_is_too_short_is_told():
         (["images", "{path}", "--lattice", "any", "--anyway"], "there is no quality gate"),
         (["images", "{path}", "--lattice", "any", "--model", "surface"], "--model is for H-Si"),
         (["images", "{path}", "--lattice", "any", "--pixel", "0"], "one positive number"),
+        (["images", "{path}", "--channel", "Z"], "scan.npy has no channels; leave it out"),
         (["images", "{path}", "--figure", "read.pdf"], "a name in .png"),
         (["library", "show", "--figure", "classes"], "a name in .png"),
         (["classify", "all", "--figure", "map.svg"], "a name in .png"),

@@ -60,6 +60,8 @@ def read_defects(run: Any) -> tuple[DefectTable, NDArray[np.str_]]:
 def grown(library: Library, catalog: "Catalog") -> tuple[Library, int]:
     """Add the defects of all runs of a catalog that the library has not seen.
 
+    The names that they were filed with are proposed for new clusters (see `Library.grow`).
+
     Parameters
     ----------
     library : Library
@@ -73,17 +75,20 @@ def grown(library: Library, catalog: "Catalog") -> tuple[Library, int]:
         And how many runs had something new.
     """
     known = set(library.sources)
-    tables, sources = [], []
+    tables = []
+    sources: list[str] = []
+    filed: list[str] = []
     count = 0
     for run in find(catalog, plan_name=PLAN):
         uid = str(run.metadata["start"]["uid"])
         if uid in known:
             continue
-        table, _ = read_defects(run)
+        table, labels = read_defects(run)
         if len(table):
             count += 1
             tables.append(table)
             sources += [uid] * len(table)
+            filed += labels.tolist()
     if not tables:
         return library, 0
-    return library.grow(DefectTable.joined(tables), sources), count
+    return library.grow(DefectTable.joined(tables), sources, filed=filed), count

@@ -58,7 +58,7 @@ def write_report(
     ------
     AnalysisError
         There is no such run, it is of another plan, or the folder cannot be written; then no
-        report is left half-written.
+        report is left half-written, and no folder is made.
     CatalogError
         The run cannot be read.
     """
@@ -255,10 +255,10 @@ def _cannot_write(folder: Path, error: OSError) -> AnalysisError:
 
 
 def _check_writable(folder: Path) -> None:
-    """Fail before the work is done, not after."""
-    probe = folder / f".{FILE}.{os.getpid()}.probe"
+    """Fail before the work is done, not after; nothing is left of it, no folder either."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+        probe = there / f".{FILE}.{os.getpid()}.probe"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -269,6 +269,7 @@ def _write_all(folder: Path, files: dict[str, bytes]) -> None:
     """Write every file under another name first, so that none is ever there in part."""
     waiting = {name: folder / f".{name}.{os.getpid()}.tmp" for name in files}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             waiting[name].write_bytes(content)
         for name, temporary in waiting.items():

@@ -30,6 +30,7 @@ class RunWriter:
 
             def subscribe(self, func: Any, name: str = "all") -> Any:
                 """Note the writer."""
+                _tell_axes_apart(func)
                 sinks.append(func)
                 return super().subscribe(func, name)
 
@@ -62,3 +63,23 @@ class RunWriter:
             }
             doc = {**doc, "data": data}
         self._writer(name, doc)
+
+
+def _tell_axes_apart(sink: Any) -> None:
+    """Let no array have two axes of one name, which xarray warns of at each reading.
+
+    The writer calls axes of one size by one name, those of a square image or matrix, too.
+    """
+    usual = getattr(sink, "_internal_dims", None)
+    if usual is None:
+        # A later release that names its axes elsewhere: xarray may warn, and all else is as before.
+        return
+
+    def apart(stream: str, shape: tuple[int | None, ...]) -> tuple[str, ...]:
+        names = list(usual(stream, shape))
+        for axis in range(len(names) - 1, 0, -1):
+            if before := names[:axis].count(names[axis]):
+                names[axis] = f"{names[axis]}_{before + 1}"
+        return tuple(names)
+
+    sink._internal_dims = apart

@@ -1,19 +1,31 @@
 """The classifier of a library: linear discriminants, from one example of a class on."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bluesky_gpsts.images.features import DefectTable
 
 if TYPE_CHECKING:
     from bluesky_gpsts.images.patchnet import DefectNet
 
-__all__ = ["LibraryClassifier", "described", "fit_classifier"]
+__all__ = [
+    "LibraryClassifier",
+    "cluster_names",
+    "cluster_number",
+    "described",
+    "fit_classifier",
+]
 
 Array = NDArray[np.float64]
+
+_CLUSTER = "cluster"
+# What classifiers say of a defect that they have no name for.
+_NO_NAMES = ("", "nothing", "unresolved", "unknown")
 
 _SHRINK = 0.15
 _PRIOR = 12.0
@@ -23,6 +35,45 @@ _FAR = 3.0
 def described(net: "DefectNet", table: DefectTable) -> Array:
     """Numbers (N, F) that a library tells defects by: those of the network, and the form."""
     return np.concatenate([net.numbers(table), table.shape], axis=1)
+
+
+def cluster_number(name: str) -> int | None:
+    """Return the number of a cluster without a name of its own; None for any other class."""
+    head, _, tail = name.rpartition(" ")
+    return int(tail) if head == _CLUSTER and tail.isdecimal() else None
+
+
+def cluster_names(clusters: ArrayLike, filed: Sequence[str], first: int) -> list[str]:
+    """Name the defects of new clusters: as two thirds of a cluster were filed, or by a number.
+
+    Parameters
+    ----------
+    clusters : (N,) array_like of int
+        Cluster of each defect; -1 for one that stands alone.
+    filed : sequence of str
+        Name that each was filed with; "nothing", "unresolved", "unknown" and numbers of clusters
+        are no names. None at all (an empty sequence) will do.
+    first : int
+        Number of the first cluster without a name.
+
+    Returns
+    -------
+    list of str
+        Class of each; clusters of one name are one class, those that stand alone "cluster 0".
+    """
+    labels = np.asarray(clusters, np.int64)
+    names = {-1: f"{_CLUSTER} 0"}
+    for cluster in range(int(labels.max(initial=-1)) + 1):
+        members = np.flatnonzero(labels == cluster).tolist()
+        said = Counter(filed[k] for k in members) if len(filed) else Counter()
+        name, count = said.most_common(1)[0] if said else ("", 0)
+        named = name not in _NO_NAMES and cluster_number(name) is None
+        if named and 3 * count >= 2 * len(members):
+            names[cluster] = name
+        else:
+            names[cluster] = f"{_CLUSTER} {first}"
+            first += 1
+    return [names[cluster] for cluster in labels.tolist()]
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from bluesky_gpsts.images.clusters import cluster_numbers
 from bluesky_gpsts.images.features import PATCH, DefectTable, average_patch
-from bluesky_gpsts.images.librarian import LibraryClassifier, fit_classifier
+from bluesky_gpsts.images.librarian import (
+    LibraryClassifier,
+    cluster_names,
+    cluster_number,
+    fit_classifier,
+)
 from bluesky_gpsts.models.store import replace_file
 
 if TYPE_CHECKING:
@@ -33,8 +38,6 @@ _JSON, _ARRAYS = "library.json", "library.npz"
 _VERSION = 1
 _LARGEST = 512 * 2**20
 _AGAIN = "move both away and make a new one with gpsts library grow"
-_NEW = "cluster"
-_FEWEST = 3
 
 
 class LibraryError(ValueError):
@@ -123,9 +126,15 @@ class Library:
         )
 
     def grow(
-        self, table: DefectTable, sources: Sequence[str], net: "DefectNet | None" = None
+        self,
+        table: DefectTable,
+        sources: Sequence[str],
+        net: "DefectNet | None" = None,
+        filed: Sequence[str] = (),
     ) -> "Library":
         """Add defects that nobody has named: by the classifier, or as new clusters.
+
+        A new cluster gets the name that two thirds of it were filed with, or a number.
 
         Parameters
         ----------
@@ -135,14 +144,20 @@ class Library:
             Where each came from; what is in the library already is left out.
         net : DefectNet, optional
             What turns pictures into numbers; the package's by default.
+        filed : sequence of str
+            Name that each was filed with, where there is one.
         """
+        if len(filed) not in (0, len(table)):
+            raise LibraryError(
+                f"{len(table)} defects have {len(filed)} names that they were filed with; give one "
+                "for each, or none"
+            )
         have = set(zip(self.sources, self.table.numbers.tolist(), strict=True))
         keys = zip(sources, table.numbers.tolist(), strict=True)
         fresh = np.array([key not in have for key in keys], bool)
-        table, sources = (
-            table.take(fresh),
-            [s for s, new in zip(sources, fresh, strict=True) if new],
-        )
+        kept = np.flatnonzero(fresh).tolist()
+        table, sources = table.take(fresh), [sources[k] for k in kept]
+        filed = [filed[k] for k in kept] if filed else []
         if not len(table):
             return self
         classifier = self.classifier(net) if len(self) else None
@@ -155,9 +170,11 @@ class Library:
         if unknown.any():
             part = table.take(unknown)
             clusters = cluster_numbers(part, _net(net).numbers(part)).labels
-            first = 1 + max([_number_of(name) for name in self.names], default=0)
-            for place, cluster in zip(np.flatnonzero(unknown).tolist(), clusters, strict=True):
-                names[place] = f"{_NEW} {first + cluster}" if cluster >= 0 else f"{_NEW} 0"
+            places = np.flatnonzero(unknown).tolist()
+            first = 1 + max((cluster_number(name) or 0 for name in self.names), default=0)
+            own = [filed[k] for k in places] if filed else []
+            for place, name in zip(places, cluster_names(clusters, own, first), strict=True):
+                names[place] = name
         return self.add(table, names, sources)
 
     def rename(self, old: str, new: str) -> "Library":
@@ -250,7 +267,12 @@ class Library:
     @classmethod
     def exists(cls, folder: str | Path) -> bool:
         """Whether a folder holds a library."""
-        return (Path(folder) / _JSON).is_file()
+        return cls.file(folder).is_file()
+
+    @classmethod
+    def file(cls, folder: str | Path) -> Path:
+        """File with the names in a folder, which may not be there."""
+        return Path(folder) / _JSON
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
@@ -286,7 +308,7 @@ class Library:
             own = [_checked(str(example["class"])) for example in examples]
             sources = tuple(str(example["source"]) for example in examples)
             notes = {str(c["name"]): str(c["note"]) for c in content["classes"] if c.get("note")}
-        except (KeyError, TypeError, OSError, json.JSONDecodeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
             if isinstance(error, LibraryError):
                 raise
             raise LibraryError(
@@ -345,12 +367,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"there is no entry {error}"
     return str(error) or type(error).__name__
-
-
-def _number_of(name: str) -> int:
-    """Number of a new cluster's name; 0 for any other."""
-    head, _, tail = name.rpartition(" ")
-    return int(tail) if head == _NEW and tail.isdecimal() else 0
 
 
 def _checked(name: str) -> str:

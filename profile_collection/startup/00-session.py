@@ -4,3 +4,5 @@ from bluesky_gpsts.startup import start_from_environment
 
 session = start_from_environment()
 RE, stm, catalog = session.RE, session.stm, session.catalog
+# None unless GPSTS_SURFACE is 1.
+surface = session.surface

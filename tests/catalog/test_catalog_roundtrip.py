@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,27 @@ def test_a_survey_is_read_in_place(catalog: Catalog, engine: RunEngine) -> None:
     np.testing.assert_allclose(found.y_sample[:, 0], FRAME["center_y"] + 1.5e-9, rtol=1e-9)
     # And its top row lies to the right.
     np.testing.assert_allclose(found.x_sample[0], FRAME["center_x"] + 2e-9 / 3, rtol=1e-9)
+
+
+def test_a_square_array_is_read_without_a_warning(catalog: Catalog, engine: RunEngine) -> None:
+    square, wide = Signal(name="square"), Signal(name="wide")
+    square.put(np.arange(9.0).reshape(3, 3))
+    wide.put(np.arange(6.0).reshape(3, 2))
+
+    @bpp.run_decorator()
+    def plan() -> Iterator[Any]:
+        for _ in range(2):
+            yield from bps.trigger_and_read([square, wide])
+
+    (uid,) = engine(plan())
+    catalog.wait_delivered(uid, 120.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = catalog[uid]["primary"].read()
+    assert found.square.shape == (2, 3, 3) and len(set(found.square.dims)) == 3
+    np.testing.assert_array_equal(found.square[1], square.get())
+    # What is as long is still along the same axis.
+    assert found.wide.dims[1] == found.square.dims[1]
 
 
 def test_truth_belongs_to_its_run(catalog: Catalog, engine: RunEngine, run: Any) -> None:

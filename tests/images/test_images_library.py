@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_gpsts.images.features import DefectTable
-from bluesky_gpsts.images.librarian import LibraryClassifier
+from bluesky_gpsts.images.librarian import LibraryClassifier, cluster_names
 from bluesky_gpsts.images.library import Library, LibraryError
 from bluesky_gpsts.images.patchtraining import NOTHING, draw_defects
 
@@ -118,6 +118,38 @@ def test_it_grows_by_what_is_new(library: Library, others) -> None:
     assert all(name.startswith("cluster ") for name in fresh.names) and len(fresh.names) > 3
 
 
+def test_a_new_cluster_gets_the_name_that_two_thirds_were_filed_with(others) -> None:
+    table, names = others
+    fresh = Library.empty().grow(table, ["b"] * len(table), filed=names.tolist())
+    assert "dangling_bond" in fresh.names and len(set(fresh.names)) == len(fresh.names)
+    for name in fresh.names:
+        if not name.startswith("cluster "):
+            members = np.flatnonzero(fresh.labels == fresh.names.index(name))
+            assert np.mean(names[members] == name) >= 2 / 3
+    known = Library.empty().add(table.take([0]), ["mine"], ["a"])
+    assert "mine" in known.grow(table, ["b"] * len(table), filed=names.tolist()).names
+    with pytest.raises(LibraryError, match="give one for each, or none"):
+        known.grow(table, ["b"] * len(table), filed=["water"])
+
+
+def test_names_of_clusters() -> None:
+    clusters = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, -1]
+    filed = ["water", "water", "nothing", "water", "kink", "step", "water", "water"]
+    filed += ["unresolved", "unresolved", "cluster 2", "cluster 2", "kink"]
+    assert cluster_names(clusters, filed, 5) == (
+        ["water"] * 3
+        + ["cluster 5"] * 3
+        + ["water"] * 2
+        + ["cluster 6"] * 2
+        + ["cluster 7"] * 2
+        + ["cluster 0"]
+    )
+    assert cluster_names([1, 0, -1], (), 1) == ["cluster 2", "cluster 1", "cluster 0"]
+    for no in ("unknown", "nothing", "unresolved", ""):
+        assert cluster_names([0, 0], [no, no], 1) == ["cluster 1"] * 2
+    assert cluster_names([], [], 1) == []
+
+
 def test_bad_input_is_told(library: Library, tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="holds no library; make one .*--folder"):
         Library.read(tmp_path)
@@ -140,7 +172,8 @@ def test_bad_input_is_told(library: Library, tmp_path: Path) -> None:
     (tmp_path / "library.npz").unlink()
     with pytest.raises(LibraryError, match=r"\(library.npz is missing\): put a copy"):
         Library.read(tmp_path)
-    for text in ("{", "[]", "{}"):
+    one = '{"sha256": "' + library.write(tmp_path) + '", "examples": [], "classes": ["water"]}'
+    for text in ("{", "[]", "{}", one):
         (tmp_path / "library.json").write_text(text)
         with pytest.raises(LibraryError, match="cannot be read.*make a new one with gpsts library"):
             Library.read(tmp_path)

@@ -14,6 +14,7 @@ result = RE(gp_sts(stm, n_spectra=4, n_initial=3, n_points=64))
 uid = RE.md['scan_id'], catalog.journal.seconds > 0
 before = stm.bias.get(), stm.z_controller.feedback.get()
 catalog.wait_delivered(_seen[-1])
+assert surface is session.surface is not None
 print('LENGTH', len(catalog[_seen[-1]].primary.read()['figure_of_merit']), before)
 """
 
@@ -33,12 +34,13 @@ def test_a_session_maps_the_simulator(tmp_path):
             **os.environ,
             "MPLBACKEND": "Agg",
             "GPSTS_TIME_SCALE": "0",
+            "GPSTS_SURFACE": "1",
             "BLUESKY_GPSTS_CATALOG": str(tmp_path / "catalog"),
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # Three lines say what is there.
-    for name in ("stm ", "catalog ", "RE "):
+    # Lines say what is there.
+    for name in ("stm ", "catalog ", "RE ", "surface "):
         assert re.search(rf"^{name}", done.stdout, re.MULTILINE), done.stdout
     # The table shows the figure of merit of each spectrum.
     assert "figure_of_merit" in done.stdout

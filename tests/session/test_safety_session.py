@@ -112,6 +112,30 @@ def test_profile_takes_the_limits_from_the_environment(
         startup.start_from_environment()
 
 
+@pytest.mark.parametrize(("value", "read"), [("1", True), ("0", False), ("", False), (None, False)])
+def test_the_environment_says_whether_surveys_are_read(
+    value: str | None, read: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("GPSTS_HOST", "GPSTS_LIMITS", "GPSTS_SURFACE"):
+        monkeypatch.delenv(name, raising=False)
+    if value is not None:
+        monkeypatch.setenv("GPSTS_SURFACE", value)
+    monkeypatch.setenv("GPSTS_TIME_SCALE", "0")
+    monkeypatch.setenv("BLUESKY_GPSTS_CATALOG", str(tmp_path / "catalog"))
+    with startup.start_from_environment(table=False, live=False) as session:
+        assert (session.surface is not None) == read
+
+
+def test_a_wrong_wish_to_read_surveys_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BLUESKY_GPSTS_CATALOG", str(tmp_path / "catalog"))
+    monkeypatch.setenv("GPSTS_SURFACE", "yes")
+    with pytest.raises(ValueError, match="GPSTS_SURFACE is 'yes'; give 1 to read survey images"):
+        startup.start_from_environment()
+    assert not (tmp_path / "catalog").exists()
+
+
 def test_session_is_guarded_and_logs_its_writes(tmp_path: Path) -> None:
     path = tmp_path / "limits.toml"
     path.write_text(SIMULATOR_LIMITS.to_toml("STM 1"), "utf-8")

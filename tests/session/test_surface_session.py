@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,10 @@ def test_what_was_found_is_in_the_catalog(session: Session) -> None:
     atoms, units = stream(run, "atoms")
     assert atoms["x"].shape == atoms["confidence"].shape and units["x"] == "m"
     assert stream(run, "reading")[0]["readable"].tolist() == [1.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        vectors = run["terraces"].read()["vectors"]
+    assert vectors.shape[1:] == (2, 2) and len(set(vectors.dims)) == 3
 
 
 def test_a_report_of_what_was_read_says_where_the_defects_are(
@@ -52,6 +57,7 @@ def test_a_report_of_what_was_read_says_where_the_defects_are(
     uid, survey_uid = run.metadata["start"]["uid"], run.metadata["start"]["survey"]
     where = ["--catalog", str(session.catalog.path), "--folder", str(tmp_path / "report")]
     assert main(["report", uid, *where]) == 1
+    assert list(tmp_path.iterdir()) == []
     error = capsys.readouterr().err
     assert f"what was read of the image of the survey {survey_uid}" in error
     assert f"Take a map on that survey, gp_sts(stm, survey='{survey_uid}')" in error
@@ -75,15 +81,41 @@ def test_the_library_grows_from_the_catalog_and_is_edited(
     assert grown(library, session.catalog) == (library, 0)
     table, figure = tmp_path / "classes.json", tmp_path / "library.png"
     assert main(["library", "grow", "--catalog", str(session.catalog.path)]) == 0
+    # Names that the runs have are proposed; the session's own classes are the built-in ones.
+    told = capsys.readouterr().out
+    assert "1 runs" in told
+    assert "proposed, as the runs have filed them: " in told and "gpsts library rename" in told
+    assert {"cluster 0"} == {name for name in library.names if name.startswith("cluster")}
+    assert '"cluster N"' not in told
     folder = library_folder(session.catalog)
+    assert "dangling_bond" in Library.read(folder).classifier().classes
     where = ["--folder", str(folder), "--json", str(table), "--figure", str(figure)]
     first = max(library.counts, key=library.counts.__getitem__)
     assert main(["library", "rename", first, "seen often", *where]) == 0
     assert "seen often" in json.loads(table.read_text())["classes"]
-    assert "1 runs" in capsys.readouterr().out
+    assert "proposed" not in capsys.readouterr().out
     assert figure.read_bytes().startswith(b"\x89PNG")
     # The next session names by it.
     assert "seen often" in Library.read(folder).classifier().classes
+
+
+@pytest.mark.parametrize("broken", ["json", "arrays", "empty"])
+def test_a_session_starts_with_a_broken_library(
+    broken: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "catalog" / Library.FOLDER
+    Library.empty().write(folder)
+    if broken != "empty":
+        (folder / {"json": "library.json", "arrays": "library.npz"}[broken]).write_text("{")
+    with start(
+        sample="hsi100", time_scale=0.0, catalog=tmp_path / "catalog", surface=True
+    ) as session:
+        assert session.surface is not None
+        assert "dangling_bond" in session.surface.classes
+    (told,) = (r.getMessage() for r in caplog.records if r.name == "bluesky_gpsts.startup")
+    assert str(folder / "library.json") in told and "built-in classes" in told
+    advice = "add some before" if broken == "empty" else "gpsts library grow"
+    assert advice in told and told.endswith("then start the session anew")
 
 
 @pytest.mark.parametrize(
