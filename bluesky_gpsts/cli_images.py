@@ -123,7 +123,10 @@ def _lines(reading: "SurfaceReading") -> list[str]:
     """What was read, for the terminal."""
     lines = []
     if not reading.verdict.readable:
-        lines = [f"not worth reading: {reading.verdict.reason}"]
+        lines = [
+            f"not worth reading: {reading.verdict.reason}",
+            "images of another surface than H-Si(100) are read with --lattice any",
+        ]
     if not len(reading.sites):
         return lines
     atoms, vacant = len(reading.atoms), len(reading.vacancies)

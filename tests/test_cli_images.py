@@ -43,7 +43,9 @@ def test_a_refused_image_ends_with_status_1(tmp_path, capsys):
     path = tmp_path / "noise.npy"
     np.save(path, np.random.default_rng(0).standard_normal((90, 90)))
     assert main(["images", str(path), "--pixel", "0.1"]) == 1
-    assert "not worth reading: unresolved, tip or contamination" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "not worth reading: unresolved, tip or contamination" in told
+    assert "images of another surface than H-Si(100) are read with --lattice any" in told
 
 
 def test_the_figure_names_the_classes_and_shows_its_scale(picture):

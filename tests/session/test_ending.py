@@ -136,9 +136,7 @@ with startup.start(host="127.0.0.1", ports=ports, catalog=sys.argv[2]) as sessio
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
-@pytest.mark.parametrize(
-    ("name", "state"), [("SIGTERM", "running"), ("SIGHUP", "running"), ("SIGTERM", "paused")]
-)
+@pytest.mark.parametrize(("name", "state"), [("SIGHUP", "running"), ("SIGTERM", "paused")])
 def test_a_session_that_is_told_to_end_withdraws_the_tip(
     tmp_path: Path, name: str, state: str
 ) -> None:

@@ -112,14 +112,13 @@ def test_profile_takes_the_limits_from_the_environment(
         startup.start_from_environment()
 
 
-@pytest.mark.parametrize(("value", "read"), [("1", True), ("0", False), ("", False), (None, False)])
+@pytest.mark.parametrize(("value", "read"), [("1", True), ("0", False)])
 def test_the_environment_says_whether_surveys_are_read(
-    value: str | None, read: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    value: str, read: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("GPSTS_HOST", "GPSTS_LIMITS", "GPSTS_SURFACE"):
+    for name in ("GPSTS_HOST", "GPSTS_LIMITS"):
         monkeypatch.delenv(name, raising=False)
-    if value is not None:
-        monkeypatch.setenv("GPSTS_SURFACE", value)
+    monkeypatch.setenv("GPSTS_SURFACE", value)
     monkeypatch.setenv("GPSTS_TIME_SCALE", "0")
     monkeypatch.setenv("BLUESKY_GPSTS_CATALOG", str(tmp_path / "catalog"))
     with startup.start_from_environment(table=False, live=False) as session:

@@ -99,14 +99,14 @@ def test_the_library_grows_from_the_catalog_and_is_edited(
     assert "seen often" in Library.read(folder).classifier().classes
 
 
-@pytest.mark.parametrize("broken", ["json", "arrays", "empty"])
+@pytest.mark.parametrize("broken", ["json", "empty"])
 def test_a_session_starts_with_a_broken_library(
     broken: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "catalog" / Library.FOLDER
     Library.empty().write(folder)
     if broken != "empty":
-        (folder / {"json": "library.json", "arrays": "library.npz"}[broken]).write_text("{")
+        (folder / "library.json").write_text("{")
     with start(
         sample="hsi100", time_scale=0.0, catalog=tmp_path / "catalog", surface=True
     ) as session:
