@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bluesky_gpsts.images.cellpicture import cell_picture
 from bluesky_gpsts.images.heightsteps import levels_of
 from bluesky_gpsts.images.periods import Cell, find_cell
 from bluesky_gpsts.images.prepare import check_image, plain_image
@@ -155,23 +154,21 @@ def read_lattice(image: ArrayLike) -> LatticeReading:
         clean[part.box] |= part.own
     weight, expected = clean, nothing
     motif, spacing = np.zeros((0, 2)), cell_side(cell)
-    laid: list[Array] = []
+    laid: list[tuple[Array, Array, Array]] = []
     for _ in range(_ROUNDS):
-        expected, laid = np.zeros(flat.shape), []
-        for part in parts:
-            phases, picture, own = lay_cell(
-                relief[part.box], part.cell, weight[part.box] & part.own
-            )
+        expected = np.zeros(flat.shape)
+        laid = [lay_cell(relief[p.box], p.cell, weight[p.box] & p.own) for p in parts]
+        for part, (_, _, own) in zip(parts, laid, strict=True):
             expected[part.box][part.own] = own[part.own]
-            laid.append(phases)
-            if part is parts[0] and cell.symmetry != "rows":
-                motif = _motif(picture)
-                spacing = cell_side(cell) / float(np.sqrt(max(1, len(motif))))
+        if cell.symmetry != "rows":
+            motif = _motif(laid[0][1])
+            spacing = cell_side(cell) / float(np.sqrt(max(1, len(motif))))
         residual = _residual(relief - expected, clean, weight, spacing)
         # What stands out is not to shape the picture of the cell.
         weight = clean & (np.abs(residual) < 3.0)
     labels, defects = _defects(residual, spacing)
-    atoms, vacant = _all_atoms(relief, weight, parts, laid, residual, labels)
+    pictures = [(phases, picture) for phases, picture, _ in laid]
+    atoms, vacant = _all_atoms(parts, pictures, len(motif) or None, residual, labels)
     return LatticeReading(
         cell,
         atoms,
@@ -301,24 +298,22 @@ def _motif(picture: Array, most: int | None = None) -> Array:
 
 
 def _all_atoms(
-    relief: Array,
-    weight: Bools,
     parts: tuple[Part, ...],
-    laid: list[Array],
+    pictures: list[tuple[Array, Array]],
+    most: int | None,
     residual: Array,
     labels: NDArray[np.int32],
 ) -> tuple[Array, Array]:
-    """Atoms that are there, and that are gone, of all terraces."""
+    """Atoms that are there, and that are gone, of all terraces, from their phases and pictures.
+
+    The picture of a small terrace is noisy; of the same material it has no more atoms than `most`,
+    those of the largest.
+    """
     there, gone = [np.zeros((0, 2))], [np.zeros((0, 2))]
-    most: int | None = None
-    for part, phases in zip(parts, laid, strict=True):
+    for part, (phases, picture) in zip(parts, pictures, strict=True):
         if part.cell.symmetry == "rows":
             continue
-        box = part.box
-        picture = cell_picture(relief[box], phases, weight[box] & part.own, part.cell)
-        # The picture of a small terrace is noisy; of the same material it has no more atoms.
-        motif = _motif(picture, most)
-        most = len(motif) if most is None else most
+        box, motif = part.box, _motif(picture, most)
         corner = (box[1].start, box[0].start)
         for places, several in zip(
             _atoms(motif, phases, part.cell, part.own, residual[box], labels[box]),

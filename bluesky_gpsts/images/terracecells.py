@@ -83,7 +83,8 @@ def find_parts(
     found: list[Part] = []
     for area, box, own in pieces:
         cells = area / cell_side(cell) ** 2
-        if cells < _FEWEST:
+        # On the largest one the cell was found, however few fit into it.
+        if found and cells < _FEWEST:
             break
         candidates = [*known, *(_turned(candidate) for candidate in known if found)]
         if found and cells >= _ENOUGH and (new := find_cell(relief[box], own)) is not None:
@@ -91,7 +92,7 @@ def find_parts(
         fits = [_fit(relief[box], own, candidate) for candidate in candidates]
         best = int(np.argmax(fits))
         usual = usual or fits[best]
-        if fits[best] >= _LEAST_FIT * usual:
+        if not found or fits[best] >= _LEAST_FIT * usual:
             if best >= len(known):
                 known.append(candidates[best])
             found.append(Part(box, own, candidates[best]))

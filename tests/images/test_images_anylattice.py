@@ -173,6 +173,14 @@ def test_each_terrace_has_a_cell_of_its_own(seed: int) -> None:
         assert np.mean(distance[owner == number] < 0.15e-9) > 0.9
 
 
+def test_an_image_of_few_cells_is_read() -> None:
+    """Sixteen of them: fewer than a further terrace would have to have."""
+    y, x = np.mgrid[:64, :64] / 15.5
+    image = np.cos(2 * np.pi * x) + np.cos(2 * np.pi * y)
+    reading = read_lattice(image + 0.02 * np.random.default_rng(1).standard_normal(image.shape))
+    assert reading.cell is not None and len(reading.atoms) >= 16
+
+
 def test_what_is_hidden_by_a_mask_was_not_measured() -> None:
     from bluesky_gpsts.images.simulate import draw_image
 
