@@ -106,7 +106,7 @@ def at_right_angles(terraces: Iterable[Terrace]) -> tuple[Terrace, ...]:
     middle = int(np.argmin(apart @ certain))
     off = {terrace.number: float(way) for terrace, way in zip(known, apart[middle], strict=True)}
     return tuple(
-        replace(terrace, direction_error=max(terrace.direction_error, off[terrace.number]))
+        replace(terrace, direction_error=off[terrace.number])
         if off.get(terrace.number, 0.0) > 2.0 * terrace.direction_error
         else terrace
         for terrace in listed

@@ -13,10 +13,8 @@ __all__ = ["Defect", "SurfaceReading", "Terrace", "refused"]
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
-_AGREE = 0.03
-_DISTORTED = 0.05
-"""Shares by which sizes of the pixel, and length and width of the cell, may disagree."""
-"""Drift may make the lattice of an image so much larger or smaller (relative)."""
+_AGREE, _DISTORTED = 0.03, 0.05
+"""Drift may make a lattice so much larger or smaller, and longer against its width (relative)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,14 +139,16 @@ class SurfaceReading:
     @property
     def scale(self) -> float:
         """By how much the lattices found are larger than that of H-Si(100); NaN without one."""
-        known = [terrace for terrace in self.terrace_list if terrace.vectors is not None]
+        return float(np.sqrt(np.prod(self._cell() / (ALONG, ROWS))))
+
+    def _cell(self) -> Array:
+        """Length and width (m) of the cell, mean of the terraces (geometric); NaN without one."""
+        known = [(t.area, t.vectors) for t in self.terrace_list if t.vectors is not None]
         if not known:
-            return float("nan")
-        logs = []
-        for terrace in known:
-            assert terrace.vectors is not None
-            logs.append(np.log(np.hypot(*terrace.vectors.T) / (ALONG, ROWS)).mean())
-        return float(np.exp(np.average(logs, weights=[terrace.area for terrace in known])))
+            return np.full(2, np.nan)
+        areas, vectors = zip(*known, strict=True)
+        lengths = np.linalg.norm(vectors, axis=2)
+        return np.asarray(np.exp(np.average(np.log(lengths), axis=0, weights=areas)))
 
     @property
     def remark(self) -> str:
@@ -156,12 +156,8 @@ class SurfaceReading:
         return "; ".join(filter(None, (self._size_remark(), self._shape_remark())))
 
     def _shape_remark(self) -> str:
-        known = [terrace for terrace in self.terrace_list if terrace.vectors is not None]
-        lengths = [np.hypot(*terrace.vectors.T) for terrace in known if terrace.vectors is not None]
-        if not lengths:
-            return ""
-        along, across = np.average(lengths, axis=0, weights=[terrace.area for terrace in known])
-        if abs(np.log(across / along / (ROWS / ALONG))) < _DISTORTED:
+        along, across = self._cell()
+        if not abs(np.log(across / along / (ROWS / ALONG))) >= _DISTORTED:
             return ""
         return (
             f"the cell is {1e9 * along:.3f} x {1e9 * across:.3f} nm, and not one to two: the image "
@@ -170,13 +166,14 @@ class SurfaceReading:
         )
 
     def _size_remark(self) -> str:
-        if not abs(self.scale - 1.0) > _AGREE:
+        scale = self.scale
+        if not abs(scale - 1.0) > _AGREE:
             return ""
         given, right = (
             " x ".join(f"{1e9 * size / f:.4g}" for size in dict.fromkeys(self.pixel))
-            for f in (1.0, self.scale)
+            for f in (1.0, scale)
         )
-        off, way = 100.0 * abs(self.scale - 1.0), "large" if self.scale > 1.0 else "small"
+        off, way = 100.0 * abs(scale - 1.0), "large" if scale > 1.0 else "small"
         return (
             f"the pixel size is given as {given} nm, and the lattice says {right} nm: all lengths "
             f"are {off:.0f} % too {way}; give that size, or calibrate the scanner"
