@@ -201,7 +201,7 @@ class TipWatch:
         yield from bps.mv(stm.tip, known.place)
         yield from bps.trigger(sts, wait=True)
         didv = np.asarray((yield from bps.rd(sts.didv)), dtype=float)
-        found = compare_spectra(np.array(known.spectra), didv, self.checks.false_alarm)
+        found = compare_spectra(known.spectra, didv, self.checks.false_alarm)
         values = {
             record.primary_seq_num: float(known.number),
             record.after: float(taken),

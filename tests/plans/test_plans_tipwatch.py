@@ -10,9 +10,10 @@ import pytest
 from bluesky import RunEngine
 
 from bluesky_gpsts.physics import Tip
-from bluesky_gpsts.plans import TipChecks, gp_sts
+from bluesky_gpsts.plans import TipChecks, gp_sts, tipwatch
 from bluesky_gpsts.plans.tipwatch import TipWatch
 from bluesky_gpsts.simulator import Sample, open_sample
+from bluesky_gpsts.spectra.reference import SpectrumChange
 
 # A bump of its own density of states shows in every spectrum.
 CONTAMINATED = Tip(background=((0.1, 0.07, 3.0),))
@@ -104,6 +105,47 @@ def test_how_many_strange_spectra_ask(bench: Any) -> None:
     assert watch.strange
     watch.named(5, 0.4)
     assert not watch.strange
+
+
+class Told:
+    """A comparison of spectra whose outcomes the test tells; notes how many it was given."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.probabilities, self.counts = list(probabilities), list[int]()
+
+    def __call__(self, reference: Any, spectrum: Any, false_alarm: float) -> SpectrumChange:
+        self.counts.append(len(reference))
+        probability = self.probabilities.pop(0)
+        return SpectrumChange(probability < false_alarm, probability, 9.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "counts", "flagged"),
+    [
+        # Sound repetitions join the reference, doubtful ones do not.
+        ([0.5, 0.5, 0.5], [1, 2, 3], 0),
+        ([0.5, 0.04, 0.5], [1, 2, 2], 0),
+        # Seen once only, it is nothing; seen again, if less clearly, both are the new reference.
+        ([0.5, 1e-4, 0.06, 0.5], [1, 2, 2, 2], 0),
+        ([0.5, 1e-4, 0.04, 0.5, 0.5], [1, 2, 2, 2, 3], 4),
+    ],
+)
+def test_what_becomes_of_a_repetition(
+    engine: RunEngine,
+    documents: Any,
+    bench: Any,
+    small: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    probabilities: list[float],
+    counts: list[int],
+    flagged: int,
+) -> None:
+    told = Told(*probabilities)
+    monkeypatch.setattr(tipwatch, "compare_spectra", told)
+    arguments = {**small, "n_spectra": 12, "n_points": 96}
+    engine(gp_sts(bench.stm, **arguments, tip_checks={"every": 4}))
+    assert told.counts == counts and told.probabilities == []
+    assert len(documents.events("flags")) == flagged
 
 
 @pytest.mark.parametrize(
