@@ -350,10 +350,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The installed command looks in its own folder instead; last, so that nothing is shadowed.
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
-        return _COMMANDS[options.command](options)
+        status = _COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("gpsts: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # What reads the output has closed it, as `head` does: there is nobody to tell. (Connections
+        # raise errors of their own.)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if os.environ.get("GPSTS_DEBUG"):
             raise

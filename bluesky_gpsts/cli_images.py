@@ -129,9 +129,9 @@ def _lines(reading: "SurfaceReading") -> list[str]:
         ]
     if not len(reading.sites):
         return lines
-    atoms, vacant = len(reading.atoms), len(reading.vacancies)
+    atoms = f"{len(reading.atoms)} atoms, {len(reading.vacancies)} vacant sites, "
     lines += [
-        f"pixel {1e9 * reading.pixel[0]:.4g} nm; {atoms} atoms, {vacant} vacant sites, "
+        f"pixel {1e9 * reading.pixel[0]:.4g} nm; {atoms if reading.resolved else ''}"
         f"{len(reading.defects)} defects, {len(reading.terrace_list)} terraces"
     ]
     if reading.remark:
@@ -158,9 +158,10 @@ def _summary(path: Path, reading: "SurfaceReading", classes: dict[int, str]) -> 
         "probability": reading.verdict.probability,
         "reason": reading.verdict.reason,
         "remark": reading.remark,
+        "resolved": reading.resolved,
         "pixel_nm": None if np.isnan(reading.pixel[0]) else scale.tolist(),
         "atoms_nm": (reading.atoms * scale).round(4).tolist(),
-        "confidence": reading.confidence[reading.occupied].round(3).tolist(),
+        "confidence": reading.confidence[reading.occupied & reading.resolved].round(3).tolist(),
         "vacancies_nm": (reading.vacancies * scale).round(4).tolist(),
         "terraces": [
             {

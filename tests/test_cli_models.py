@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +295,12 @@ def test_a_missing_file_is_not_looked_for_in_the_catalog(what, capsys, tmp_path,
     monkeypatch.setenv("BLUESKY_GPSTS_CATALOG", str(tmp_path / "none"))
     text = complaint(capsys, "classify", what, "--model", "linear")
     assert f"there is no file or folder {what!r}; give a .dat or .3ds file" in text
+
+
+def test_output_that_nobody_reads_on_ends_quietly() -> None:
+    line = [sys.executable, "-m", "bluesky_gpsts.cli", "models"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

@@ -86,14 +86,15 @@ def surface_figure(
     outlines = {number: colours.get(name, VERMILION) for number, name in (classes or {}).items()}
     _terraces(read, reading)
     _outline(read, reading, outlines, 0.9)
-    kind = f"{len(reading.atoms)} atoms, {len(reading.defects)} defects"
-    read.set_title(kind)
+    seen = f"{len(reading.atoms)} atoms" if reading.resolved else "Rows without dimers"
+    read.set_title(f"{seen}, {len(reading.defects)} defects")
     _atoms(close, reading)
     _outline(close, reading, outlines, 1.1)
     centre, half = _where(reading, flat.shape), 0.5 * _CLOSE / np.array(reading.pixel)
     close.set_xlim(centre[0] - half[0], centre[0] + half[0])
     close.set_ylim(centre[1] + half[1], centre[1] - half[1])
-    close.set_title(f"{1e9 * _CLOSE:.0f} nm: atoms, vacant sites")
+    shown = ": atoms, vacant sites" if reading.resolved else ""
+    close.set_title(f"{1e9 * _CLOSE:.0f} nm{shown}")
     for axes in (whole, close):
         scale_bar(axes, (*axes.get_xlim(), *axes.get_ylim()), 1e-9 / reading.pixel[0])
     _legend(figure, colours)
@@ -137,7 +138,7 @@ def _terraces(axes: "Axes", reading: SurfaceReading) -> None:
 
 def _atoms(axes: "Axes", reading: SurfaceReading) -> None:
     """Draw atoms coloured by confidence, and vacant sites."""
-    sure = reading.confidence[reading.occupied]
+    sure = reading.confidence[reading.occupied & reading.resolved]
     x, y = reading.atoms.T
     axes.scatter(x, y, c=sure, cmap="viridis", vmin=0.0, vmax=1.0, s=14, linewidths=0.0)
     x, y = reading.vacancies.T

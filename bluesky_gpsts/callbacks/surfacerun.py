@@ -137,14 +137,16 @@ def file_reading(
 def _atoms(
     reading: SurfaceReading, shape: tuple[int, ...], frame: Mapping[str, float]
 ) -> dict[str, Any]:
-    x, y = to_sample(reading.sites, shape, frame).T
+    # Where the dimers are not resolved, the sites are somewhere on the rows: no positions of atoms.
+    known = np.full(len(reading.sites), reading.resolved)
+    x, y = to_sample(reading.sites[known], shape, frame).T
     return {
         "x": x,
         "y": y,
-        "occupied": reading.occupied.astype(float),
-        "confidence": reading.confidence.astype(float),
-        "doubt": reading.doubt.astype(float),
-        "terrace": reading.site_terrace.astype(float),
+        "occupied": reading.occupied[known].astype(float),
+        "confidence": reading.confidence[known].astype(float),
+        "doubt": reading.doubt[known].astype(float),
+        "terrace": reading.site_terrace[known].astype(float),
     }
 
 

@@ -54,7 +54,7 @@ class Decoded:
     lattices: tuple[RowLattice | None, ...]
 
 
-def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
+def decode(maps: Maps, terraces: TerraceMap, *, lines: bool = False) -> Decoded:
     """Find all sites and judge them.
 
     Parameters
@@ -63,6 +63,8 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
         What the network says.
     terraces : TerraceMap
         The terraces.
+    lines : bool
+        The dimers are not resolved: sites lie on the rows, and anywhere along them.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
     for number, direction in enumerate(terraces.directions.tolist(), start=1):
         mine = order[cuts[number - 1] : cuts[number]]
         lattice = fit_row_lattice(
-            peaks[mine], strengths[mine], direction, ALONG / GRID, ROWS / GRID
+            peaks[mine], strengths[mine], direction, ALONG / GRID, ROWS / GRID, lines=lines
         )
         if lattice is not None and lattice.coherence < _COHERENT:
             lattice = None

@@ -73,6 +73,8 @@ class DrawnImage:
     ruined : str
         Empty, or why the image is not worth reading: one of
         `bluesky_gpsts.images.simulate.RUINED`.
+    blunt : bool
+        Whether the tip shows the rows, but not the dimers in them.
     """
 
     image: FloatArray
@@ -87,3 +89,4 @@ class DrawnImage:
     defect_map: IntArray
     snr: float
     ruined: str
+    blunt: bool = False

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.networks import QUALITIES
 from bluesky_gpsts.images.prepare import check_image, prepare
+from bluesky_gpsts.images.rowlattice import ALONG
 from bluesky_gpsts.images.simulate import RUINED
 
 __all__ = ["SIGMA", "VERDICTS", "Lesson", "batch", "lesson", "random_ruin", "to_grid"]
@@ -17,12 +18,14 @@ __all__ = ["SIGMA", "VERDICTS", "Lesson", "batch", "lesson", "random_ruin", "to_
 SIGMA = 1.0
 """Radius (pixels of the grid) of the spot that the network is to draw for an atom."""
 
-VERDICTS = ("fine", *RUINED)
-"""What the network can say of an image, in the order of its outputs."""
+VERDICTS = ("fine", *RUINED, "rows")
+"""What the network can say of an image, in the order of its outputs; the last is that there are
+rows, and that the dimers in them are not resolved."""
 
 _FAR = 3.0
 _LEVELS = 40.0
 _NOISE = 0.2
+_LINE = (-0.375, -0.125, 0.125, 0.375)
 assert len(VERDICTS) == QUALITIES
 
 Bools = NDArray[np.bool_]
@@ -38,7 +41,8 @@ class Lesson:
     channels : (CHANNELS, H, W) array of float16
         The prepared image.
     atom : (H, W) array of uint8
-        255 where an atom is centred, falling off within a pixel.
+        255 where an atom is centred, falling off within a pixel; where the dimers of a row are not
+        resolved, all along the row.
     offset : (2, H, W) array of int8
         Way to the nearest atom, x and y, in fortieths of a pixel; cut off at 3 pixels.
     defect : (H, W) array of bool
@@ -68,15 +72,16 @@ def to_grid(points: NDArray[np.float64], scale: tuple[float, float]) -> NDArray[
     return np.asarray((points + 0.5) / scale - 0.5)
 
 
-def lesson(drawn: DrawnImage, stretch: float = 1.0) -> Lesson:
+def lesson(drawn: DrawnImage, stretch: tuple[float, float] = (1.0, 1.0)) -> Lesson:
     """Prepare a drawn image and its answers.
 
     Parameters
     ----------
     drawn : DrawnImage
         Image and truth.
-    stretch : float
-        Factor by which the pixel size is told wrong, as a scanner that is out of calibration does.
+    stretch : (float, float)
+        Factors by which width and height of a pixel are told wrong, as a scanner that is out of
+        calibration does.
 
     Returns
     -------
@@ -84,9 +89,10 @@ def lesson(drawn: DrawnImage, stretch: float = 1.0) -> Lesson:
     """
     from scipy.ndimage import distance_transform_edt
 
-    prepared = prepare(check_image(drawn.image), drawn.pixel * stretch)
+    told = drawn.pixel * stretch[0], drawn.pixel * stretch[1]
+    prepared = prepare(check_image(drawn.image), told)
     height, width = prepared.channels.shape[1:]
-    atoms = to_grid(np.asarray(drawn.sites[drawn.occupied], float), prepared.scale)
+    atoms = to_grid(_atoms(drawn), prepared.scale)
     heat = np.zeros((height + 8, width + 8), np.float32)
     nearest = np.round(atoms).astype(int)
     inside = np.all((nearest >= -3) & (nearest < (width + 3, height + 3)), axis=1)
@@ -125,7 +131,9 @@ def lesson(drawn: DrawnImage, stretch: float = 1.0) -> Lesson:
             places.append(np.clip(np.round(middle).astype(int), 0, limit - 1))
         return np.ix_(*places)
 
-    rows = drawn.rows[drawn.terrace[sampled(2)] - 1]
+    wide, high = prepared.scale
+    turned = np.arctan2(np.sin(drawn.rows) / high, np.cos(drawn.rows) / wide)
+    rows = turned[drawn.terrace[sampled(2)] - 1]
     return Lesson(
         prepared.channels.astype(np.float16),
         np.round(255.0 * heat[4:-4, 4:-4]).astype(np.uint8),
@@ -133,14 +141,24 @@ def lesson(drawn: DrawnImage, stretch: float = 1.0) -> Lesson:
         drawn.defect_map[sampled(1)] > 0,
         drawn.steps[sampled(2)],
         np.round(100.0 * np.stack([np.cos(2.0 * rows), np.sin(2.0 * rows)])).astype(np.int8),
-        verdict(drawn.ruined),
+        verdict(drawn),
         prepared.shape,
     )
 
 
-def verdict(ruined: str) -> int:
-    """Index into `VERDICTS` of what a drawn image says of itself."""
-    return RUINED.index(ruined) + 1 if ruined else 0
+def _atoms(drawn: DrawnImage) -> NDArray[np.float64]:
+    """Places (N, 2) of atoms, pixels; where a tip draws rows as lines, places along these."""
+    atoms = np.asarray(drawn.sites[drawn.occupied], float)
+    if not drawn.blunt:
+        return atoms
+    angle = drawn.rows[drawn.site_terrace[drawn.occupied] - 1]
+    row = np.stack([np.cos(angle), np.sin(angle)], axis=1) * (ALONG / drawn.pixel)
+    return np.concatenate([atoms + share * row for share in _LINE])
+
+
+def verdict(drawn: DrawnImage) -> int:
+    """Index into `VERDICTS` of what there is to be said of a drawn image."""
+    return VERDICTS.index(drawn.ruined or ("rows" if drawn.blunt else "fine"))
 
 
 def batch(
@@ -204,7 +222,8 @@ def batch(
             noise = rng.standard_normal(relief.shape, np.float32)
             relief += np.float32(rng.uniform(0.0, _NOISE)) * noise * seen
         parts.setdefault("verdict", []).append(np.asarray(one.verdict, np.float32))
-        parts.setdefault("taught", []).append(np.asarray(one.verdict == 0, np.float32))
+        worth = VERDICTS[one.verdict] not in RUINED
+        parts.setdefault("taught", []).append(np.asarray(worth, np.float32))
     return {name: np.stack(values) for name, values in parts.items()}
 
 

@@ -30,8 +30,8 @@ RATES = (2, 4, 6)
 WIDTHS = (16, 32, 64)
 """Channels of the multi-task network at a half, a quarter and an eighth of the resolution."""
 
-QUALITIES = 8
-"""Verdicts on the image that the multi-task network knows; the first is "fine"."""
+QUALITIES = 9
+"""Verdicts on the image that the multi-task network knows: the first is "fine", the last "rows"."""
 
 OUTPUTS = {"atom": 4, "offset": 8, "defect": 4, "step": 1, "direction": 2}
 """Channels of the heads at half resolution; fours of them are the four pixels of a cell."""

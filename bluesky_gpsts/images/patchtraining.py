@@ -9,7 +9,7 @@ from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.features import DefectTable, measure_defects
 from bluesky_gpsts.images.patchnet import DefectNet, build_patch_network, network_input
 from bluesky_gpsts.images.reading import read_surface
-from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.simulate import COARSE_PIXELS, draw_blunt, draw_image
 from bluesky_gpsts.images.surface import SurfaceReading
 from bluesky_gpsts.physics.hsi100 import KINDS
 
@@ -25,6 +25,7 @@ CLASSES = (*KINDS, NOTHING)
 
 _BATCH, _RATE = 64, 2e-3
 _LEAST = 0.2
+_BLUNT, _COARSE = 6, 6
 
 
 def kinds_of(
@@ -64,6 +65,7 @@ def draw_defects(
     model: "SurfaceModel | None" = None,
     snr: float | None = None,
     true_masks: bool = False,
+    varied: bool = False,
     progress: bool = False,
 ) -> tuple[DefectTable, NDArray[np.str_], NDArray[np.int64]]:
     """Draw images, read them, and measure the defects that were found.
@@ -80,6 +82,8 @@ def draw_defects(
         Signal-to-noise ratio; drawn unless given.
     true_masks : bool
         Measure the true defects instead of those that were found.
+    varied : bool
+        Draw images of large pixels, and of tips that show the rows and not the dimers in them, too.
     progress : bool
         Show a bar with the time left.
 
@@ -97,7 +101,13 @@ def draw_defects(
 
     tables, names, owners = [], [], []
     for number in tqdm(range(images), "defects", disable=not progress):
-        drawn = draw_image(np.random.default_rng([seed, 86, number]), snr=snr)
+        rng = np.random.default_rng([seed, 86, number])
+        if varied and number % _BLUNT == 0:
+            drawn = draw_blunt(rng, snr=snr)
+        elif varied and number % _COARSE == 1:
+            drawn = draw_image(rng, snr=snr, pixel=float(rng.uniform(*COARSE_PIXELS)))
+        else:
+            drawn = draw_image(rng, snr=snr)
         reading: SurfaceReading = read_surface(drawn.image, drawn.pixel, model=model)
         if not reading.verdict.readable:
             continue
@@ -112,7 +122,7 @@ def draw_defects(
 
 
 def train_classes(
-    seed: int = 0, images: int = 900, steps: int = 4000, *, progress: bool = True
+    seed: int = 0, images: int = 1500, steps: int = 8000, *, progress: bool = True
 ) -> DefectNet:
     """Train the network on defects of drawn images, as the package's model finds them.
 
@@ -138,8 +148,10 @@ def train_classes(
     """
     if images < 10 or steps < 1:
         raise ValueError(f"{images} images and {steps} steps; give 10 or more, and 1 or more")
-    found, names, _ = draw_defects(seed, images, progress=progress)
-    exact, more, _ = draw_defects(seed + 1, images // 10, true_masks=True, progress=progress)
+    found, names, _ = draw_defects(seed, images, varied=True, progress=progress)
+    exact, more, _ = draw_defects(
+        seed + 1, images // 10, true_masks=True, varied=True, progress=progress
+    )
     table = DefectTable.joined([found, exact])
     labels = np.array([CLASSES.index(name) for name in (*names, *more)])
     return _fit(table, labels, seed, steps, progress)

@@ -25,6 +25,7 @@ _LARGEST = 2**26
 _SOFT = 4.0
 _FLAT = 1e-9
 _ROWS = 512
+_FROZEN = 8
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -57,11 +58,36 @@ class Prepared:
 
 
 def plain_image(image: ArrayLike) -> NDArray[Any]:
-    """Array of an image; what a masked array hides was not measured, and becomes NaN."""
-    if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
-        kind = image.dtype if image.dtype.kind == "f" else np.dtype(float)
-        return np.where(np.ma.getmaskarray(image), np.nan, image.data.astype(kind))
-    return np.asarray(image)
+    """Array of an image; what was not measured becomes NaN.
+
+    That is what a masked array hides, and lines at the beginning or the end that repeat one line to
+    the last bit, as a scan that was stopped leaves them in a buffer: no two lines of a measurement
+    are the same.
+    """
+    values = np.ma.getdata(image) if isinstance(image, np.ma.MaskedArray) else np.asarray(image)
+    unknown = np.ma.getmaskarray(image) if np.ma.is_masked(image) else None
+    if frozen := _frozen(values):
+        unknown = np.zeros(values.shape, bool) if unknown is None else unknown.copy()
+        for lines in frozen:
+            unknown[lines] = True
+    if unknown is None:
+        return values
+    kind = values.dtype if values.dtype.kind == "f" else np.dtype(float)
+    return np.where(unknown, np.nan, values.astype(kind))
+
+
+def _frozen(values: NDArray[Any]) -> list[slice]:
+    """Lines at the beginning and at the end that only repeat their neighbour."""
+    if values.ndim not in (2, 3) or len(values) <= _FROZEN or values.dtype.kind not in "iuf":
+        return []
+    found = []
+    for lines, step in ((values[::-1], -1), (values, 1)):
+        same = (lines[1:] == lines[:-1]).reshape(len(lines) - 1, -1).all(axis=1)
+        # Lines without any relief may well be the same.
+        count = len(same) if same.all() else int(np.argmin(same[::-1]))
+        if _FROZEN <= count < len(same) and np.ptp(lines[-1]) > 0:
+            found.append(slice(len(values) - count, None) if step == 1 else slice(0, count))
+    return found
 
 
 def check_image(image: ArrayLike) -> Float32:

@@ -24,6 +24,7 @@ _WIDE = 5.0
 _NEAR, _PER_TERM, _FEW = 0.35, 30, 0.03
 _AROUND, _SHRINK = 3.0, 0.5
 _OFF = 0.22
+_LINE_REACH = 2.2
 _FEWEST = 12
 
 
@@ -114,6 +115,8 @@ def fit_row_lattice(
     direction: float,
     along: float,
     across: float,
+    *,
+    lines: bool = False,
 ) -> RowLattice | None:
     """Fit the lattice of a terrace to peaks.
 
@@ -127,6 +130,9 @@ def fit_row_lattice(
         About the direction of the rows (rad), right to 10 degrees.
     along, across : float
         About the distances from dimer to dimer and from row to row (pixels), right to a tenth.
+    lines : bool
+        The peaks lie on the rows, but anywhere along them. Of the lattice, the rows are measured;
+        half the distance of rows is taken for that of dimers, and where these begin is arbitrary.
 
     Returns
     -------
@@ -135,6 +141,16 @@ def fit_row_lattice(
     """
     if len(points) < _FEWEST:
         return None
+    if lines:
+        rows = _row_vectors(points, weights, direction, across)
+        if rows is None:
+            return None
+        vectors, middle = rows, np.average(points, axis=0, weights=weights)
+        direction = float(np.arctan2(vectors[0, 1], vectors[0, 0]))
+        along, across = np.hypot(*vectors.T).tolist()
+        # Nothing is seen along a row: each peak takes the nearest of places as far apart as dimers.
+        index = ((points - middle) @ np.linalg.inv(vectors))[:, 0]
+        points = points + np.outer(np.round(index) - index, vectors[0])
     found = _vectors(points, weights, direction, along, across)
     if found is None:
         return None
@@ -291,6 +307,31 @@ def _vectors(
     row = vectors[0] / lengths[0]
     variance = float(np.average((rest @ row) ** 2, weights=w))
     return vectors, float(np.sqrt(variance / 2.0))
+
+
+def _row_vectors(points: Array, weights: Array, direction: float, across: float) -> Array | None:
+    """Vectors of rows that are only seen as lines, from how far neighbours lie across them."""
+    from scipy.spatial import cKDTree
+
+    wave = np.array([-np.sin(direction), np.cos(direction)]) / across
+    pairs = cKDTree(points).query_pairs(_LINE_REACH * across, output_type="ndarray")
+    if len(pairs) < _FEWEST:
+        return None
+    apart = points[pairs[:, 1]] - points[pairs[:, 0]]
+    strength = weights[pairs[:, 0]] * weights[pairs[:, 1]]
+    for _ in range(5):
+        index = apart @ wave
+        whole = np.round(index)
+        good = np.abs(index - whole) < _OFF
+        w, n, d = strength[good], whole[good], apart[good]
+        if not n.any():
+            return None
+        wave = np.linalg.solve((d * w[:, None]).T @ d + 1e-9 * np.eye(2), (d * w[:, None]).T @ n)
+    period = 1.0 / float(np.hypot(*wave))
+    beside = wave * period
+    if not 0.8 < period / across < 1.25:
+        return None
+    return period * np.array([[0.5 * beside[1], -0.5 * beside[0]], beside])
 
 
 def _unwrap(field: NDArray[np.complex128], weight: Array) -> Array:

@@ -38,7 +38,7 @@ class RowShift:
     shift : float
         How far the rows of the second lie beside those of the first where the two come nearest,
         in distances between rows, -1/2 to 1/2; of turned ones, beside the dimers of the first,
-        -1/4 to 1/4.
+        -1/4 to 1/4. NaN where these are not resolved.
     error : float
         Standard error of it.
     """
@@ -105,6 +105,8 @@ def _compared(reading: SurfaceReading, first: Terrace, second: Terrace) -> RowSh
         errors.append(np.hypot(terrace.direction_error, _BEND) * lever / np.sqrt(2.0))
     period = ALONG if turned else ROWS
     shift = (phases[1] - phases[0] + 0.5 * period) % period - 0.5 * period
+    if turned and not reading.resolved:
+        shift = errors[0] = float("nan")
     return RowShift(
         first.number,
         second.number,

@@ -6,7 +6,7 @@ be ruined on purpose, in one of the ways that make real images worthless.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,10 +23,11 @@ from bluesky_gpsts.physics.hsi100_build import (
     check_densities,
     random_terraces,
 )
+from bluesky_gpsts.physics.hsi100_defects import Spot
 from bluesky_gpsts.physics.tables import STEP, cold_current
 from bluesky_gpsts.physics.tunnelling import REFERENCE_GAP
 
-__all__ = ["RUINED", "draw_image"]
+__all__ = ["COARSE_PIXELS", "RUINED", "draw_blunt", "draw_image"]
 
 Array = NDArray[np.float64]
 
@@ -46,9 +47,16 @@ signal lost in noise."""
 PIXELS = (0.07e-9, 0.115e-9)
 """Usual sizes of a pixel (m)."""
 
+COARSE_PIXELS = (0.115e-9, 0.18e-9)
+"""Sizes of a pixel (m) of large frames, in which the dimers are hardly resolved."""
+
+_BLUNT_PIXELS = (PIXELS[0], COARSE_PIXELS[1])
+
 SNRS = (1.5, 10.0)
 """Usual signal-to-noise ratios; see `DrawnImage.snr`."""
 
+_GOOD, _BLUNT = (0.03e-9, 0.10e-9), (0.14e-9, 0.25e-9)
+_GLOWING, _GLOW, _RISE, _UNEVEN, _WIDER = 0.4, 20.0, 40.0, 0.4, (1.0, 2.4)
 _BIASES = (-2.5, -2.0, -1.8, 1.8, 2.2)
 _SUPERPOSED = 0.5
 _BIAS_ODDS = (0.3, 0.3, 0.15, 0.15, 0.1)
@@ -77,6 +85,7 @@ def draw_image(
     ruined: str | None = None,
     defects: float | Mapping[str, float] | None = None,
     plain: bool = False,
+    blunt: bool = False,
 ) -> DrawnImage:
     """Draw an image of H-Si(100), with any rotation of the lattice.
 
@@ -99,6 +108,9 @@ def draw_image(
         (see `bluesky_gpsts.physics.hsi100_build.DENSITIES`); drawn unless given.
     plain : bool
         Leave out all that a microscope adds except white noise: no drift, no tilt, one tip.
+    blunt : bool
+        Take a tip that shows the rows and not the dimers in them. The signal-to-noise ratio is that
+        of the rows then.
 
     Returns
     -------
@@ -107,7 +119,8 @@ def draw_image(
     Raises
     ------
     ValueError
-        If a size, a ratio or a number is out of range, or a name unknown.
+        If a size, a ratio or a number is out of range, or a name unknown; or a blunt tip is asked
+        for in a ruined image.
     """
     ny, nx = (pixels, pixels) if isinstance(pixels, int | np.integer) else pixels
     if ny < 1 or nx < 1:
@@ -117,6 +130,8 @@ def draw_image(
         raise ValueError(f"pixel is {pixel} m; give a size above 0, in metres, such as 0.09e-9")
     if ruined is not None and ruined not in RUINED:
         raise ValueError(f"ruined is {ruined!r}; give one of {', '.join(RUINED)}, or None")
+    if blunt and ruined is not None:
+        raise ValueError(f"a blunt tip is asked for, and an image ruined by {ruined!r}; give one")
     low, high = SNRS
     drawn = float(low * (high / low) ** rng.random())
     snr = drawn if snr is None else snr
@@ -127,15 +142,37 @@ def draw_image(
     half = 0.5 * pixel * nx + _MARGIN, 0.5 * pixel * ny + _MARGIN
     surface = _surface(rng, half, steps, _densities(rng, defects, ruined), ruined)
     track = _track(rng, (ny, nx), pixel, plain)
-    looks = _looks(rng, ruined, plain)
+    looks = _looks(rng, ruined, plain, _BLUNT if blunt else _GOOD)
     bias = float(rng.choice(_BIASES, p=_BIAS_ODDS))
+    corrugation = _corrugation(looks[0].tip.blur if ruined is None else 0.07e-9, bias)
+    if not plain and (blunt or rng.random() < _GLOWING):
+        surface = _aglow(rng, surface, corrugation)
     if ruined == "double tip" and rng.random() < _SUPERPOSED:
         clean = _superposed(surface, track, looks[0].tip, bias)
     else:
         clean = _seen(surface, track, looks, bias)
-    corrugation = _corrugation(looks[0].tip.blur if ruined is None else 0.07e-9, bias)
     image = _measured(rng, clean, corrugation, snr, ruined, plain)
-    return truth(surface, track, image.astype(np.float32), snr, ruined or "")
+    return truth(surface, track, image.astype(np.float32), snr, ruined or "", blunt)
+
+
+def draw_blunt(rng: np.random.Generator, pixels: int = 256, snr: float | None = None) -> DrawnImage:
+    """Draw an image in which rows and defects are seen, but no dimers, with any size of a pixel.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of all randomness.
+    pixels : int
+        Pixels of each side.
+    snr : float, optional
+        As for `draw_image`.
+
+    Returns
+    -------
+    DrawnImage
+    """
+    size = float(rng.uniform(*_BLUNT_PIXELS))
+    return draw_image(rng, pixels=pixels, pixel=size, snr=snr, blunt=True)
 
 
 def _densities(
@@ -186,7 +223,45 @@ def _track(rng: np.random.Generator, shape: tuple[int, int], pixel: float, plain
     return Track(shape, pixel, velocity, creep)
 
 
-def _looks(rng: np.random.Generator, ruined: str | None, plain: bool) -> list[_Look]:
+def _aglow(rng: np.random.Generator, surface: HSi100, corrugation: float) -> HSi100:
+    """Make what lacks hydrogen brighter and wider, all of it in an image by about as much.
+
+    How far a dangling bond towers above the lattice depends on its charge, on the doping and on how
+    far the tip bends the bands: from a few times the corrugation (m), a dimer wide, to more than
+    forty times and over a nanometre wide, as in an image of the NIST tip detector.
+    """
+    bond, bare = (_GLOW ** rng.random(2)).tolist()
+    bond_rise, bare_rise = (corrugation * _RISE ** rng.random(2) * (1.0, 0.4)).tolist()
+    wider = float(rng.uniform(*_WIDER))
+
+    def brighter(spot: Spot, factor: float) -> Spot:
+        height = spot.height
+        if spot.bond > 0.0:
+            return spot._replace(
+                bond=spot.bond * factor * bond,
+                height=height + factor * bond_rise,
+                first=spot.first * wider,
+                second=spot.second * wider,
+            )
+        if spot.bare > 0.0:
+            raised = height + factor * bare_rise
+            return spot._replace(bare=spot.bare * factor * bare, height=raised)
+        return spot
+
+    changed = []
+    for defect in surface.defects:
+        factor = float(np.exp(rng.normal(0.0, _UNEVEN)))
+        spots = [brighter(spot, factor) for spot in defect.spots]
+        if defect.kind == "dangling_bond":
+            core, halo = spots
+            spots = [core, halo._replace(valence=halo.valence * float(np.sqrt(bond)))]
+        changed.append(replace(defect, spots=tuple(spots)))
+    return replace(surface, defects=tuple(changed))
+
+
+def _looks(
+    rng: np.random.Generator, ruined: str | None, plain: bool, blurs: tuple[float, float]
+) -> list[_Look]:
     if ruined == "unresolved":
         return [_Look(Tip(blur=float(rng.uniform(0.28e-9, 0.8e-9))))]
     if ruined == "double tip":
@@ -195,15 +270,15 @@ def _looks(rng: np.random.Generator, ruined: str | None, plain: bool) -> list[_L
         return [_Look(Tip(blur=blur, apexes=((0.0, 0.0, 1.0), *more)))]
     if ruined == "tip":
         return _changing(rng)
-    looks = [_Look(_good(rng, plain))]
+    looks = [_Look(_good(rng, plain, blurs))]
     if not plain and rng.random() < 0.15:
         raised = float(rng.normal(0.0, 40e-12))
-        looks.append(_Look(_good(rng, plain), float(rng.uniform(0.1, 0.9)), raised))
+        looks.append(_Look(_good(rng, plain, blurs), float(rng.uniform(0.1, 0.9)), raised))
     return looks
 
 
-def _good(rng: np.random.Generator, plain: bool) -> Tip:
-    blur = float(rng.uniform(0.03e-9, 0.10e-9))
+def _good(rng: np.random.Generator, plain: bool, blurs: tuple[float, float]) -> Tip:
+    blur = float(rng.uniform(*blurs))
     apexes: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 1.0),)
     if rng.random() < 0.12 and not plain:
         apexes = (*apexes, _apex(rng, (0.3e-9, 1.2e-9), (0.04, 0.15)))

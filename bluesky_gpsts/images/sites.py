@@ -153,7 +153,8 @@ def find_sites(
     Raises
     ------
     ValueError
-        If the image was refused, `count` is below 1, `pattern` is none, or a class is unknown.
+        If the image was refused or does not resolve the dimers, `count` is below 1, `pattern` is
+        none, or a class is unknown.
     """
     if count < 1:
         raise ValueError(f"count is {count} sites; give 1 or more")
@@ -161,6 +162,8 @@ def find_sites(
         raise ValueError(f"pattern is {pattern!r}; give a Pattern, such as THREE_DIMERS")
     named = dict(classes or {})
     _check_names(named, pattern, known)
+    if reading.verdict.readable and not reading.resolved:
+        raise ValueError(f"where a pattern fits is not known: {reading.remark}")
     relief = relief_of(image, reading)
     forbidden, free = _forbidden(reading, pattern, named)
     from_defects = _distance(forbidden, reading.pixel)

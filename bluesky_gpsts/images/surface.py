@@ -90,7 +90,8 @@ class SurfaceReading:
     pixel : (float, float)
         Width and height (m) of a pixel, as given or as found.
     sites : (N, 2) array
-        Every site of the lattice, with an atom (a dimer that is there to be seen) or vacant.
+        Every site of the lattice, with an atom (a dimer that is there to be seen) or vacant. Where
+        the dimers are not resolved, these are places on the rows, arbitrary along them.
     occupied : (N,) array of bool
         Whether an atom is there.
     confidence : (N,) array
@@ -114,6 +115,9 @@ class SurfaceReading:
         0, or the number of the defect of each pixel.
     defects : tuple of Defect
         The defects in this order.
+    resolved : bool
+        Whether the dimers are resolved. If not, rows, terraces, steps and defects are known, but
+        no atoms and no vacancies.
     """
 
     verdict: Verdict
@@ -130,11 +134,12 @@ class SurfaceReading:
     defect_probability: NDArray[np.float32]
     defect_labels: Labels
     defects: tuple[Defect, ...]
+    resolved: bool = True
 
     @property
     def atoms(self) -> Array:
-        """Positions (N, 2) of the atoms, pixels."""
-        return np.asarray(self.sites[self.occupied])
+        """Positions (N, 2) of the atoms, pixels; none where dimers are not resolved."""
+        return np.asarray(self.sites[self.occupied & self.resolved])
 
     @property
     def scale(self) -> float:
@@ -156,13 +161,17 @@ class SurfaceReading:
         return "; ".join(filter(None, (self._size_remark(), self._shape_remark())))
 
     def _shape_remark(self) -> str:
+        if not self.resolved:
+            return (
+                "the rows are resolved, the dimers in them are not: there are no atoms and no "
+                "sites for patterns, and defects are named by less; take a sharper tip"
+            )
         along, across = self._cell()
         if not abs(np.log(across / along / (ROWS / ALONG))) >= _DISTORTED:
             return ""
         return (
             f"the cell is {1e9 * along:.3f} x {1e9 * across:.3f} nm, and not one to two: the image "
-            "is distorted, or the dimers in its rows are not resolved, and then neither their "
-            "places nor the classes of defects can be trusted"
+            "is distorted, by drift or because the axes of the scanner are not calibrated alike"
         )
 
     def _size_remark(self) -> str:
@@ -181,8 +190,8 @@ class SurfaceReading:
 
     @property
     def vacancies(self) -> Array:
-        """Positions (N, 2) of the vacant sites, pixels."""
-        return np.asarray(self.sites[~self.occupied & self.on_lattice])
+        """Positions (N, 2) of the vacant sites, pixels; none where dimers are not resolved."""
+        return np.asarray(self.sites[~self.occupied & self.on_lattice & self.resolved])
 
 
 def refused(shape: tuple[int, ...], pixel: tuple[float, float], reason: str) -> SurfaceReading:

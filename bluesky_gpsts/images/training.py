@@ -10,8 +10,8 @@ from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.lessons import Lesson, batch, lesson, random_ruin, to_grid
 from bluesky_gpsts.images.networks import OUTPUTS, build_surface
 from bluesky_gpsts.images.prepare import CHANNELS, check_image, prepare
-from bluesky_gpsts.images.quality import features, fit_confidence, fit_gate
-from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.quality import features, fit_confidence, fit_gate, resolved
+from bluesky_gpsts.images.simulate import COARSE_PIXELS, draw_blunt, draw_image
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 from bluesky_gpsts.images.terracemap import map_terraces
 from bluesky_gpsts.images.weights import check_finite
@@ -30,7 +30,7 @@ _RUINED, _STRETCH = 0.125, 0.06
 _SITE = 1.5
 _GATE = (20, 1200)
 """Fewest images that a gate can be fitted to, and as many as it needs."""
-_SOME, _COARSE = 6, (0.115e-9, 0.18e-9)
+_SOME, _BLUNT = 6, 8
 
 
 def fit_network(
@@ -144,8 +144,8 @@ def surface_loss(
 def train_surface(
     seed: int = 0,
     *,
-    images: int = 2000,
-    steps: int = 7000,
+    images: int = 3000,
+    steps: int = 14000,
     members: int = 1,
     gate_images: int | None = None,
     bfloat16: bool = False,
@@ -226,13 +226,18 @@ def draw_lessons(seed: int, count: int, progress: bool, first: int = 0) -> list[
     for number in tqdm(range(first, first + count), "drawing", disable=not progress):
         rng = np.random.default_rng([seed, 82, number])
         ruined = random_ruin(rng) if rng.random() < _RUINED else None
-        if number % _SOME == _SOME - 1:
+        if number % _BLUNT == 0:
+            drawn = draw_blunt(rng, 192)
+        elif number % _SOME == _SOME - 1:
             # Rows are seen in coarse images too, and defects with them.
-            drawn = draw_image(rng, pixels=160, pixel=float(rng.uniform(*_COARSE)), ruined=ruined)
+            size = float(rng.uniform(*COARSE_PIXELS))
+            drawn = draw_image(rng, pixels=160, pixel=size, ruined=ruined)
         else:
             drawn = draw_image(rng, ruined=ruined)
-        # A scanner that is out of calibration by a few percent must not matter.
-        found.append(lesson(drawn, float(np.exp(rng.uniform(-_STRETCH, _STRETCH)))))
+        # A scanner that is out of calibration by a few percent must not matter, nor by another few
+        # percent from line to line.
+        wide, high = np.exp(rng.uniform(-_STRETCH, _STRETCH, 2)).tolist()
+        found.append(lesson(drawn, (wide, high)))
     return found
 
 
@@ -267,13 +272,17 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
     for number in tqdm(range(count), "quality gate", disable=not progress):
         ruin = random_ruin(rng) if number % 2 else None
         pixels = int(rng.choice([96, 160, 256, 256]))
-        drawn = draw_image(rng, pixels=pixels, ruined=ruin)
+        if number % _BLUNT == 0:
+            drawn = draw_blunt(rng, pixels)
+        else:
+            drawn = draw_image(rng, pixels=pixels, ruined=ruin)
         prepared = prepare(check_image(drawn.image), drawn.pixel)
         maps = model.maps(prepared)
-        decoded = decode(maps, map_terraces(maps.step, maps.direction))
+        terraces = map_terraces(maps.step, maps.direction)
+        decoded = decode(maps, terraces, lines=not resolved(maps.quality))
         values.append(features(prepared, maps, decoded))
         fine.append(not drawn.ruined)
-        if not drawn.ruined and decoded.placed.any():
+        if not drawn.ruined and not drawn.blunt and decoded.placed.any():
             true = to_grid(np.asarray(drawn.sites, float), prepared.scale)
             apart, which = cKDTree(true).query(decoded.sites[decoded.placed])
             near = apart < _SITE

@@ -90,7 +90,12 @@ class Track:
 
 
 def truth(
-    surface: HSi100, track: Track, image: NDArray[np.float32], snr: float, ruined: str
+    surface: HSi100,
+    track: Track,
+    image: NDArray[np.float32],
+    snr: float,
+    ruined: str,
+    blunt: bool = False,
 ) -> DrawnImage:
     """Put an image and the truth about it together.
 
@@ -102,7 +107,7 @@ def truth(
         Where the pixels lie on it.
     image : (ny, nx) float32 array
         What was measured (m).
-    snr, ruined
+    snr, ruined, blunt
         See `DrawnImage`.
     """
     x, y = track.positions()
@@ -137,6 +142,7 @@ def truth(
         defect_map=defect_map,
         snr=snr,
         ruined=ruined,
+        blunt=blunt,
     )
 
 

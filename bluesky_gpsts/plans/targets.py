@@ -117,7 +117,7 @@ def find_targets(
     ValueError
         If an argument is out of range, or a class unknown.
     NoTargets
-        If the image cannot be read.
+        If the image cannot be read, or does not resolve the dimers that a pattern is put on.
     TimeoutError
         If reading takes too long.
     """
@@ -142,6 +142,8 @@ def find_targets(
         if found.reading is None or found.table is None:
             raise NoTargets(f"the survey {uid} gives no targets: {found.problem}")
         if pattern is not None:
+            if not found.reading.resolved:
+                raise NoTargets(f"the survey {uid} gives no sites: {found.reading.remark}")
             sites = yield from off_loop(executor, lambda: site_targets(found, pattern))
             return _unvisited(sites, visited, distance)[:count]
     x = yield from bps.rd(stm.tip.x)

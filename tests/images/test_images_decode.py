@@ -56,6 +56,28 @@ def test_a_straight_lattice_is_found_to_a_hundredth_of_a_row(direction: float) -
     np.testing.assert_allclose(np.hypot(*fitted.mean.T), [4.0, 8.0], rtol=2e-3)
 
 
+@pytest.mark.parametrize("direction", [0.0, 0.3, 1.2, 1.5707963, 2.9])
+@pytest.mark.parametrize("bend", [0.0, 3.0])
+def test_rows_are_found_from_peaks_anywhere_along_them(direction: float, bend: float) -> None:
+    rng = np.random.default_rng(2)
+    row = np.array([np.cos(direction), np.sin(direction)])
+    true = lattice_points(direction, bend)
+    peaks = seen(true + rng.uniform(-2.0, 2.0, (len(true), 1)) * row, 1, noise=0.3)
+    lengths = np.full(len(peaks), 0.8)
+    assert fit_row_lattice(peaks[:8], lengths[:8], direction, 4.0, 8.0, lines=True) is None
+    fitted = fit_row_lattice(peaks, lengths, direction + 0.08, 4.2, 7.8, lines=True)
+    assert fitted is not None
+    assert direction_error(fitted.direction, direction) < np.radians(0.1 if bend == 0.0 else 1.0)
+    period = np.hypot(*fitted.mean.T)
+    np.testing.assert_allclose(period, [4.0, 8.0], rtol=5e-3 if bend == 0.0 else 0.05)
+    assert fitted.coherence > 0.7
+    # The sites lie on the rows, wherever they lie along them.
+    sites = fitted.sites((20.0, 20.0), (SIDE - 20.0, SIDE - 20.0))
+    line = np.concatenate([true + share * 4.0 * row for share in np.arange(-0.5, 0.5, 0.05)])
+    apart = cKDTree(line).query(sites)[0]
+    assert np.sqrt(np.mean(apart**2)) < 0.25 and len(sites) > 0.8 * (SIDE - 40) ** 2 / 32
+
+
 @pytest.mark.parametrize("direction", [0.3, 1.2, 2.9])
 def test_a_bent_lattice_is_followed(direction: float) -> None:
     """Creep of a dimer: no straight lattice would fit."""

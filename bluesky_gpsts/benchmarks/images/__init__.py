@@ -30,6 +30,7 @@ def run(quick: bool = False, *, progress: bool = True) -> dict[str, Any]:
     """
     from tqdm import tqdm
 
+    from bluesky_gpsts.benchmarks.images.blunt import blunt_rows
     from bluesky_gpsts.benchmarks.images.cases import condition_rows, direction_rows, gate_rows
     from bluesky_gpsts.benchmarks.images.classes import class_rows
     from bluesky_gpsts.benchmarks.images.peers import PaperNetworks
@@ -42,7 +43,7 @@ def run(quick: bool = False, *, progress: bool = True) -> dict[str, Any]:
     model, paper = load_surface(), PaperNetworks()
     count = QUICK if quick else COUNT
     rows: list[Row] = []
-    with tqdm(total=14, disable=not progress) as bar:
+    with tqdm(total=15, disable=not progress) as bar:
         bar.set_description("time")
         rows += time_rows(model, paper, 2 if quick else 8, FIRST)
         bar.update()
@@ -53,6 +54,9 @@ def run(quick: bool = False, *, progress: bool = True) -> dict[str, Any]:
         bar.update()
         bar.set_description("quality gate")
         rows += gate_rows(model, _GATE_QUICK if quick else _GATE, FIRST)
+        bar.update()
+        bar.set_description("rows without dimers")
+        rows += blunt_rows(model, count, FIRST)
         bar.update()
         bar.set_description("classes and clusters")
         rows += class_rows(model, 2 * count, FIRST)

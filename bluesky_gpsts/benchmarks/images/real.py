@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from bluesky_gpsts.benchmarks.images.cases import OURS
 from bluesky_gpsts.benchmarks.table import Row
 from bluesky_gpsts.images.anylattice import LatticeReading, read_lattice
+from bluesky_gpsts.images.features import measure_defects
+from bluesky_gpsts.images.reading import read_surface
+from bluesky_gpsts.images.registry import load_classes
 
 __all__ = ["read_real", "real_rows"]
 
 _FESE, _BONDS = 20.0, 25.0
 _STRONG = 15.0
+_PIXEL = 0.16e-9
 
 _FILES = {
     "FeSe": "FeSe_topography.sxm",
@@ -72,7 +76,18 @@ def real_rows(folder: Path) -> list[Row]:
     if (bonds := read.get("H-Si(100)")) is not None:
         bright = sum(defect.deviation > _STRONG for defect in bonds.defects)
         rows.append(_row("H-Si(100), measured", "bright defects (about 30 by eye)", bright, _BONDS))
+        named = count_bonds(_image(folder / _FILES["H-Si(100)"]))
+        rows.append(_row("H-Si(100), measured", "named dangling bonds (about 30 by eye)", named))
     return rows
+
+
+def count_bonds(image: NDArray[np.float64]) -> int:
+    """Dangling bonds that are found and named in the measured image of H-Si(100)."""
+    reading = read_surface(image, _PIXEL)
+    if not reading.verdict.readable:
+        return 0
+    names, _ = load_classes().name_defects(measure_defects(image, reading))
+    return int(np.sum(names == "dangling_bond"))
 
 
 def _row(case: str, metric: str, value: float, goal: float | None = None) -> Row:
