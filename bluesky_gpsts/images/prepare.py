@@ -65,7 +65,9 @@ def plain_image(image: ArrayLike) -> NDArray[Any]:
     are the same.
     """
     values = np.ma.getdata(image) if isinstance(image, np.ma.MaskedArray) else np.asarray(image)
-    unknown = np.ma.getmaskarray(image) if np.ma.is_masked(image) else None
+    unknown: NDArray[np.bool_] | None = None
+    if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
+        unknown = np.ma.getmaskarray(image)
     if frozen := _frozen(values):
         unknown = np.zeros(values.shape, bool) if unknown is None else unknown.copy()
         for lines in frozen:

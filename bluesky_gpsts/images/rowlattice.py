@@ -149,8 +149,8 @@ def fit_row_lattice(
         direction = float(np.arctan2(vectors[0, 1], vectors[0, 0]))
         along, across = np.hypot(*vectors.T).tolist()
         # Nothing is seen along a row: each peak takes the nearest of places as far apart as dimers.
-        index = ((points - middle) @ np.linalg.inv(vectors))[:, 0]
-        points = points + np.outer(np.round(index) - index, vectors[0])
+        along_row = ((points - middle) @ np.linalg.inv(vectors))[:, 0]
+        points = points + np.outer(np.round(along_row) - along_row, vectors[0])
     found = _vectors(points, weights, direction, along, across)
     if found is None:
         return None

@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from bluesky_gpsts.images import networks
 from bluesky_gpsts.images.augment import augment
 from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.edgelabels import canny, step_labels
-from bluesky_gpsts.images.lessons import batch, lesson
+from bluesky_gpsts.images.lessons import VERDICTS, batch, lesson
 from bluesky_gpsts.images.paper import PaperAtoms, PaperDefects, PaperTerraces
 from bluesky_gpsts.images.paper_training import atom_labels, fit_pixels
 from bluesky_gpsts.images.prepare import CHANNELS, GRID, check_image, prepare
 from bluesky_gpsts.images.registry import load_model, save_model
-from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.rowlattice import ALONG
+from bluesky_gpsts.images.simulate import draw_blunt, draw_image
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 from bluesky_gpsts.images.training import fit_network
 from bluesky_gpsts.models import Card, ModelError
@@ -203,6 +205,35 @@ def test_answers_lie_where_the_atoms_are(drawn) -> None:
     angle = 0.5 * np.arctan2(*(one.direction[::-1].astype(float)))
     assert np.allclose(np.cos(2 * (angle - drawn.rows[0])), 1.0, atol=1e-2)
     assert one.verdict == 0
+
+
+def test_where_dimers_are_not_resolved_the_rows_are_lines() -> None:
+    drawn = draw_blunt(np.random.default_rng(3), 96)
+    one = lesson(drawn)
+    assert VERDICTS[one.verdict] == "rows"
+    assert batch([one], np.random.default_rng(0), 64, 2)["taught"].all()
+    # Two neighbours in a row, and all that lies between them.
+    angle = drawn.rows[drawn.site_terrace - 1]
+    row = np.stack([np.cos(angle), np.sin(angle)], axis=1) * ALONG / drawn.pixel
+    scale = drawn.image.shape[1] / one.shape[1]
+    seen = drawn.occupied & (cKDTree(drawn.sites[drawn.occupied]).query(drawn.sites + row)[0] < 0.2)
+    assert seen.sum() > 100
+    for share in (0.0, 0.3, 0.5, 0.8):
+        places = (drawn.sites[seen] + share * row[seen] + 0.5) / scale - 0.5
+        inner = np.all((places > 2) & (places < one.shape[1] - 3), axis=1)
+        x, y = np.round(places[inner]).astype(int).T
+        assert np.median(one.atom[y, x]) > 200
+    ruined = draw_image(np.random.default_rng(3), pixels=96, ruined="noise")
+    assert not batch([lesson(ruined)], np.random.default_rng(0), 64, 2)["taught"].any()
+
+
+def test_a_scanner_whose_axes_differ_turns_the_rows(drawn) -> None:
+    one, other = lesson(drawn), lesson(drawn, (1.1, 1.0))
+    assert other.shape[1] == pytest.approx(1.1 * one.shape[1], abs=1)
+    assert other.shape[0] == one.shape[0]
+    angle = np.arctan2(np.sin(drawn.rows[0]), 1.1 * np.cos(drawn.rows[0]))
+    turned = 0.5 * np.arctan2(*(other.direction[::-1].astype(float)))
+    assert np.allclose(np.cos(2 * (turned - angle)), 1.0, atol=1e-3)
 
 
 def test_flipped_squares_stay_true(drawn) -> None:

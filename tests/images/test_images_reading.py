@@ -322,7 +322,7 @@ def test_a_pixel_size_that_is_somewhat_wrong_is_told(plain) -> None:
 
 
 def test_a_tip_that_shows_only_rows_gives_rows_and_defects_but_no_atoms() -> None:
-    """Two thirds of a terrace's bonds, its rows and its steps; nothing is made up along the rows."""
+    """Rows, steps and most defects are read; nothing is made up along the rows."""
     counts = []
     for seed in range(4):
         drawn = draw_blunt(np.random.default_rng([seed, 31]), snr=4.0)

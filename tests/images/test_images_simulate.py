@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bluesky_gpsts.images.drawn import DrawnImage
-from bluesky_gpsts.images.simulate import PIXELS, RUINED, SNRS, draw_image
+from bluesky_gpsts.images.simulate import PIXELS, RUINED, SNRS, draw_blunt, draw_image
 from bluesky_gpsts.images.truths import Track
 from bluesky_gpsts.physics.hsi100 import ATOM_DISTANCE, KINDS, ROW_DISTANCE, STEP_HEIGHT
 
@@ -204,6 +204,47 @@ def test_rows_cannot_be_seen(why: str) -> None:
     assert np.max(values) < 0.9 and np.median(values) < 0.5
 
 
+def test_a_blunt_tip_shows_rows_and_no_dimers() -> None:
+    """Along the rows nothing changes from a dimer to half-way to the next; across them it does."""
+
+    def along(drawn: DrawnImage) -> float:
+        near = ndimage.distance_transform_edt(drawn.defect_map == 0) * drawn.pixel > 1e-9
+        column, row = np.round(drawn.sites).astype(int).T
+        shape = drawn.image.shape
+        keep = (
+            _inner(drawn, 12.0)
+            & near[np.clip(row, 0, shape[0] - 1), np.clip(column, 0, shape[1] - 1)]
+        )
+        angle = drawn.rows[drawn.site_terrace[keep] - 1]
+        step = 0.5 * ATOM_DISTANCE / drawn.pixel * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        places = drawn.sites[keep]
+        between = 0.5 * (_at(drawn.image, places + step) + _at(drawn.image, places - step))
+        beside = 0.5 * ROW_DISTANCE / drawn.pixel * _rows(drawn)[keep]
+        troughs = 0.5 * (_at(drawn.image, places + beside) + _at(drawn.image, places - beside))
+        here = _at(drawn.image, places)
+        return float(np.median(here - between) / np.median(here - troughs))
+
+    for seed in range(4):
+        blunt = draw_blunt(np.random.default_rng(seed), snr=8.0)
+        sharp = draw_image(np.random.default_rng(seed), snr=8.0)
+        assert blunt.blunt and not sharp.blunt and blunt.ruined == ""
+        assert _contrast(blunt) > 0.9
+        assert abs(along(blunt)) < 0.1 < along(sharp)
+
+
+def test_bonds_tower_over_the_lattice_in_some_images() -> None:
+    """As measured: from a few to forty times the corrugation, and over a nanometre wide."""
+    heights = []
+    for seed in range(30):
+        options = {"steps": 0, "defects": {"dangling_bond": 5e16}, "pixels": 128, "pixel": 0.1e-9}
+        drawn = draw_image(np.random.default_rng(seed), **options)
+        flat = drawn.image - ndimage.median_filter(drawn.image, 41)
+        tops = ndimage.maximum(flat, drawn.defect_map, range(1, len(drawn.defects) + 1))
+        heights.append(float(np.median(tops)))
+    assert min(heights) < 0.15e-9 and max(heights) > 0.6e-9
+    assert 0.1 < np.mean(np.array(heights) > 0.2e-9) < 0.5
+
+
 def test_a_double_tip_shows_bonds_twice() -> None:
     for seed in range(3):
         options = {"steps": 0, "defects": {"dangling_bond": 1.5e16}, "plain": True, "snr": 30.0}
@@ -263,6 +304,7 @@ def test_any_size(shape: int | tuple[int, int]) -> None:
         ({"ruined": "burnt"}, "'burnt'; give one of unresolved, double tip"),
         ({"defects": -1.0}, "defects is -1.0"),
         ({"defects": {"hole": 1.0}}, "'hole'; known kinds"),
+        ({"blunt": True, "ruined": "noise"}, "ruined by 'noise'; give one"),
     ],
 )
 def test_bad_arguments(options: dict[str, object], message: str) -> None:
