@@ -30,6 +30,7 @@ _NO_NAMES = ("", "nothing", "unresolved", "unknown")
 _SHRINK = 0.15
 _PRIOR = 12.0
 _FAR = 3.0
+_FOLDS, _KNOWN = 5, 0.99
 
 
 def described(net: "DefectNet", table: DefectTable) -> Array:
@@ -90,6 +91,8 @@ class LibraryClassifier:
         Mean of each class.
     whiten : (F, F) array
         Turns differences into those of unit variance within the classes.
+    lever : (K,) array
+        Distances from each class are multiplied by this for being farther than `reach`.
     reach : float
         A defect farther than this from all means, in standard deviations, is unknown.
     """
@@ -100,6 +103,7 @@ class LibraryClassifier:
     names: tuple[str, ...]
     means: Array
     whiten: Array
+    lever: Array
     reach: float
 
     @property
@@ -116,15 +120,14 @@ class LibraryClassifier:
         nearest = apart[np.arange(len(apart)), best]
         odds = np.exp(-0.5 * (apart**2 - nearest[:, None] ** 2))
         sure = 1.0 / odds.sum(axis=1)
-        far = nearest > self.reach
+        far = (apart * self.lever).min(axis=1) > self.reach
         names = np.array(self.names, object)[best]
         names[far] = self.UNKNOWN
         return names.astype(str), np.where(far, 1.0, sure)
 
     def _distances(self, table: DefectTable) -> Array:
-        from scipy.spatial.distance import cdist
-
-        return np.asarray(cdist(described(self.net, table) @ self.whiten, self.means @ self.whiten))
+        one = np.ones(len(self.names))
+        return _apart(described(self.net, table), self.means, self.whiten, one)
 
 
 def fit_classifier(
@@ -151,10 +154,42 @@ def fit_classifier(
     LibraryClassifier
     """
     points = described(net, table)
-    means = np.stack([points[labels == k].mean(axis=0) for k in range(len(names))])
+    means, whiten = _discriminant(points, labels, len(names))
+    counts = np.bincount(labels, minlength=len(names))
+    lever = _lever(counts)
+    reach = _FAR + np.sqrt(points.shape[1])
+    if len(points) - len(names) > _FOLDS * _PRIOR:
+        # How far examples lie from what others of their class have taught.
+        apart = np.zeros(len(points))
+        fold = np.random.default_rng(0).permutation(len(points)) % _FOLDS
+        for number in range(_FOLDS):
+            taught = fold != number
+            kept, own = np.unique(labels[taught], return_inverse=True)
+            middle, white = _discriminant(points[taught], own, len(kept))
+            few = _lever(np.bincount(own))
+            apart[~taught] = _apart(points[~taught], middle, white, few).min(axis=1)
+        reach = float(np.quantile(apart, _KNOWN))
+    return LibraryClassifier(net, names, means, whiten, lever, float(reach))
+
+
+def _lever(counts: NDArray[np.integer]) -> Array:
+    """How much nearer (K,) a defect is than it looks: the mean of a few examples is off itself."""
+    return np.asarray(np.sqrt(counts / (counts + 1.0)))
+
+
+def _apart(points: Array, means: Array, whiten: Array, lever: Array) -> Array:
+    """Distances (N, K) in standard deviations."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(points @ whiten, means @ whiten) * lever)
+
+
+def _discriminant(points: Array, labels: NDArray[Any], count: int) -> tuple[Array, Array]:
+    """Means (K, F) of classes, and what whitens (F, F) the differences within them."""
+    means = np.stack([points[labels == k].mean(axis=0) for k in range(count)])
     rest = points - means[labels]
     size = rest.shape[1]
-    freedom = max(0, len(points) - len(names))
+    freedom = max(0, len(points) - count)
     # Without any repetition, the spread of all examples has to serve.
     scale = 0.1 * float(points.var()) + 1e-3
     variance = (rest.T @ rest + _PRIOR * scale * np.eye(size)) / (freedom + _PRIOR)
@@ -162,8 +197,4 @@ def fit_classifier(
     common = float(np.trace(variance)) / size
     variance = (1.0 - share) * variance + share * np.diag(0.5 * np.diag(variance) + 0.5 * common)
     value, vector = np.linalg.eigh(variance)
-    whiten = vector / np.sqrt(value)
-    apart = np.linalg.norm(rest @ whiten, axis=1)
-    usual = float(np.quantile(apart, 0.99)) if freedom > 20 else 0.0
-    reach = max(usual * 1.5, _FAR + np.sqrt(size))
-    return LibraryClassifier(net, names, means, whiten, reach)
+    return means, vector / np.sqrt(value)

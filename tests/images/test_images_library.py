@@ -57,6 +57,17 @@ def test_a_class_is_learned_from_few_examples(found, others) -> None:
     assert np.mean(named[~bond] == true[~bond]) > 0.8
 
 
+def test_a_class_that_the_library_does_not_have_is_unknown(found, others) -> None:
+    table, names = found
+    other, true = others
+    for name, least in (("dihydride", 0.8), ("bare_dimer", 0.6), ("missing_dimer", 0.6)):
+        kept = names != name
+        part = Library.empty().add(table.take(kept), names[kept].tolist(), ["a"] * int(kept.sum()))
+        unknown = part.classifier().name_defects(other)[0] == LibraryClassifier.UNKNOWN
+        assert np.mean(unknown[true == name]) > least, name
+        assert np.mean(unknown[true != name]) < 0.05, name
+
+
 def test_what_is_unlike_everything_is_unknown(library: Library) -> None:
     odd = library.table.take([0, 1, 2])
     pictures = np.zeros_like(odd.patches)

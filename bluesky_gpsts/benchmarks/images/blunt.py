@@ -67,7 +67,9 @@ def blunt_rows(model: SurfaceModel, count: int, seed: int) -> list[Row]:
     angle = float(np.degrees(np.median(turned))) if turned else 45.0
     return [
         row("read", 100.0 * float(np.mean(read)), "%"),
-        row("said to be without dimers, of those read", 100.0 * float(np.mean(told or [False])), "%"),
+        row(
+            "said to be without dimers, of those read", 100.0 * float(np.mean(told or [False])), "%"
+        ),
         row("direction of rows, median error", angle, "degrees", True),
         row("terraces, pixels right", 100.0 * float(np.mean(right)), "%"),
         row("defects, F1", Counts.pooled(counts).f1, ""),

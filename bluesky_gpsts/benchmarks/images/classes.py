@@ -11,6 +11,7 @@ from bluesky_gpsts.images.clusters import (
     picture_components,
 )
 from bluesky_gpsts.images.features import DefectTable
+from bluesky_gpsts.images.librarian import LibraryClassifier
 from bluesky_gpsts.images.library import Library
 from bluesky_gpsts.images.patchtraining import NOTHING, draw_defects
 from bluesky_gpsts.images.registry import load_classes
@@ -23,6 +24,7 @@ PICTURES = "mean-shift on components of pictures"
 
 _CLASSES, _CLUSTERS = 85.0, 0.6
 _FEW = 5
+_LIBRARY = "library of defects"
 _PARTS = 0.06
 
 
@@ -64,7 +66,11 @@ def class_rows(model: SurfaceModel, count: int, seed: int) -> list[Row]:
         if not exact:
             few = _few_shot(table, names)
             metric = f"recall of a class taught by {_FEW} examples"
-            rows.append(Row(case, "library of defects", metric, 100.0 * few, "%", n))
+            rows.append(Row(case, _LIBRARY, metric, 100.0 * few, "%", n))
+            new, known = _new_class(table, names)
+            rows.append(Row(case, _LIBRARY, "defects of a new class called unknown", new, "%", n))
+            metric = "defects of known classes called unknown"
+            rows.append(Row(case, _LIBRARY, metric, known, "%", n, None, True))
     return rows
 
 
@@ -85,6 +91,23 @@ def _few_shot(table: DefectTable, names: ArrayLike) -> float:
         given = library.classifier().name_defects(table.take(own[_FEW:]))[0]
         recalls.append(float(np.mean(given == name)))
     return float(np.mean(recalls)) if recalls else 0.0
+
+
+def _new_class(table: DefectTable, names: ArrayLike) -> tuple[float, float]:
+    """Unknown (%) to a library without one class: of this class, and of those that it has."""
+    true = np.asarray(names)
+    even = np.arange(len(true)) % 2 == 0
+    new, known = [], []
+    for name in np.unique(true):
+        taught = even & (true != name)
+        library = Library.empty().add(
+            table.take(taught), true[taught].tolist(), ["drawn"] * int(taught.sum())
+        )
+        given = library.classifier().name_defects(table.take(~even))[0]
+        unknown, own = given == LibraryClassifier.UNKNOWN, true[~even] == name
+        new.append(float(np.mean(unknown[own])) if own.any() else np.nan)
+        known.append(float(np.mean(unknown[~own])) if (~own).any() else np.nan)
+    return 100.0 * float(np.nanmean(new)), 100.0 * float(np.nanmean(known))
 
 
 def rand_index(found: ArrayLike, true: ArrayLike) -> float:
