@@ -105,6 +105,7 @@ def file_reading(
     sink("start", bundle.start_doc)
     summary: dict[str, Any] = {
         "readable": float(reading is not None and reading.verdict.readable),
+        "resolved": float(reading is not None and reading.resolved),
         "probability": reading.verdict.probability if reading is not None else float("nan"),
         "reason": reading.verdict.reason if reading is not None else "",
         "remark": reading.remark if reading is not None else "",

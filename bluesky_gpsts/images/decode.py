@@ -107,12 +107,14 @@ def decode(maps: Maps, terraces: TerraceMap, *, lines: bool = False) -> Decoded:
     lonely = np.ones(len(peaks), bool)
     reach = _APART * ALONG / GRID
     if len(placed) and len(peaks):
-        apart, which = cKDTree(peaks).query(placed, distance_upper_bound=reach)
-        near = np.isfinite(apart)
-        doubt[near] = doubts[which[near]]
-        # A peak beside a site that is judged vacant is that site's, or nobody's.
-        apart, which = cKDTree(placed).query(peaks, distance_upper_bound=1.5 * reach)
-        lonely = ~np.isfinite(apart)
+        if doubts.any():
+            apart, which = cKDTree(peaks).query(placed, distance_upper_bound=reach)
+            near = np.isfinite(apart)
+            doubt[near] = doubts[which[near]]
+        # A peak beside a site that is judged vacant is that site's, or nobody's. (Points of a
+        # lattice need no balanced tree, which takes longer to make.)
+        tree = cKDTree(placed, balanced_tree=False, compact_nodes=False)
+        lonely = ~np.isfinite(tree.query(peaks, distance_upper_bound=1.5 * reach)[0])
     lonely &= strengths > _LONELY
     return Decoded(
         np.concatenate([placed, peaks[lonely]]),

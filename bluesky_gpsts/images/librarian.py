@@ -120,7 +120,8 @@ class LibraryClassifier:
         nearest = apart[np.arange(len(apart)), best]
         odds = np.exp(-0.5 * (apart**2 - nearest[:, None] ** 2))
         sure = 1.0 / odds.sum(axis=1)
-        far = (apart * self.lever).min(axis=1) > self.reach
+        # Far from the class that it would be given, whatever another class of few examples says.
+        far = nearest * self.lever[best] > self.reach
         names = np.array(self.names, object)[best]
         names[far] = self.UNKNOWN
         return names.astype(str), np.where(far, 1.0, sure)

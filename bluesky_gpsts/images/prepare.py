@@ -84,12 +84,22 @@ def _frozen(values: NDArray[Any]) -> list[slice]:
         return []
     found = []
     for lines, step in ((values[::-1], -1), (values, 1)):
-        same = (lines[1:] == lines[:-1]).reshape(len(lines) - 1, -1).all(axis=1)
-        # Lines without any relief may well be the same.
+        # Of nearly all images this comparison is the only one.
+        if not _same(lines[-1:], lines[-2:-1])[0]:
+            continue
+        same = _same(lines[1:], lines[:-1])
         count = len(same) if same.all() else int(np.argmin(same[::-1]))
-        if _FROZEN <= count < len(same) and np.ptp(lines[-1]) > 0:
+        # Lines without any relief may well be the same.
+        seen = lines[-1][np.isfinite(lines[-1])]
+        if _FROZEN <= count < len(same) and seen.size and np.ptp(seen) > 0:
             found.append(slice(len(values) - count, None) if step == 1 else slice(0, count))
     return found
+
+
+def _same(lines: NDArray[Any], others: NDArray[Any]) -> Bools:
+    """Whether each line is the same as the other; what is unknown in both is."""
+    alike = (lines == others) | ((lines != lines) & (others != others))
+    return np.asarray(alike.reshape(len(lines), -1).all(axis=1))
 
 
 def check_image(image: ArrayLike) -> Float32:

@@ -285,7 +285,8 @@ def _vectors(
 
     cos, sin = np.cos(direction), np.sin(direction)
     vectors = np.array([[along * cos, along * sin], [-across * sin, across * cos]])
-    pairs = cKDTree(points).query_pairs(1.08 * across, output_type="ndarray")
+    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    pairs = tree.query_pairs(1.08 * across, output_type="ndarray")
     if len(pairs) < _FEWEST:
         return None
     apart = points[pairs[:, 1]] - points[pairs[:, 0]]

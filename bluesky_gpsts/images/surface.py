@@ -29,7 +29,8 @@ class Terrace:
         Area (m^2).
     vectors : (2, 2) array or None
         From dimer to dimer along a row, and from row to row; x and y (m), x along the lines of
-        the image and y from its first line to its last. None where no lattice was found.
+        the image and y from its first line to its last. None where no lattice was found. Where the
+        dimers are not resolved, the first is half the distance of the rows, along them.
     origin : (2,) array
         A site (pixels, x and y) in the middle of the terrace: with the vectors, where the rows are.
     direction : float
@@ -117,7 +118,7 @@ class SurfaceReading:
         The defects in this order.
     resolved : bool
         Whether the dimers are resolved. If not, rows, terraces, steps and defects are known, but
-        no atoms and no vacancies.
+        no atoms and no vacancies. False for an image that was refused.
     """
 
     verdict: Verdict
@@ -158,13 +159,17 @@ class SurfaceReading:
     @property
     def remark(self) -> str:
         """What to know of an image that was read: where its lattice contradicts what is known."""
+        if not self.terrace_list:
+            return ""
         return "; ".join(filter(None, (self._size_remark(), self._shape_remark())))
 
     def _shape_remark(self) -> str:
         if not self.resolved:
+            advice = "" if self._size_remark() else "; take a sharper tip"
             return (
                 "the rows are resolved, the dimers in them are not: there are no atoms and no "
-                "sites for patterns, and defects are named by less; take a sharper tip"
+                "sites for patterns, defects are named by less, and whether the axes of the "
+                f"scanner are calibrated alike cannot be seen{advice}"
             )
         along, across = self._cell()
         if not abs(np.log(across / along / (ROWS / ALONG))) >= _DISTORTED:
@@ -212,4 +217,5 @@ def refused(shape: tuple[int, ...], pixel: tuple[float, float], reason: str) -> 
         np.zeros(shape, np.float32),
         np.zeros(shape, np.int32),
         (),
+        resolved=False,
     )
