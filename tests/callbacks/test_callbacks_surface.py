@@ -10,7 +10,9 @@ from event_model import DocumentNames, compose_run, schema_validators
 
 from bluesky_gpsts.callbacks import FindDefects
 from bluesky_gpsts.callbacks.surfacerun import sample_vectors, to_sample
-from bluesky_gpsts.images.simulate import draw_image
+from bluesky_gpsts.images.simulate import draw_blunt, draw_image
+from bluesky_gpsts.images.sites import THREE_DIMERS
+from bluesky_gpsts.plans.targets import site_targets
 
 FRAME = {"center_x": 5e-9, "center_y": -3e-9, "width": 0.0, "height": 0.0, "angle": 30.0}
 
@@ -105,8 +107,22 @@ def test_what_is_found_is_filed_with_positions_in_the_sample_frame(
     assert atoms["occupied"].sum() > 500 and len(atoms["x"]) == len(atoms["confidence"])
     terraces = filed.rows("terraces")
     assert len(terraces) == len(found.reading.terrace_list)
-    assert filed.rows("reading")[0]["readable"] == 1.0
+    assert filed.rows("reading")[0]["readable"] == filed.rows("reading")[0]["resolved"] == 1.0
     assert filed.all[-1][0] == "stop"
+
+
+def test_rows_without_dimers_are_filed_without_atoms(finder: FindDefects, filed: Filed) -> None:
+    drawn = draw_blunt(np.random.default_rng([930, 5]), 192, snr=5.0)
+    found = finder.wait(show(finder, drawn.image, frame_for(drawn), "forward"), 60)
+    assert found.problem == "" and len(found.places) > 5
+    (row,) = filed.rows("reading")
+    assert row["readable"] == 1.0 and row["resolved"] == 0.0
+    assert row["remark"].startswith("the rows are resolved, the dimers in them are not")
+    (atoms,) = filed.rows("atoms")
+    assert all(len(values) == 0 for values in atoms.values())
+    assert len(filed.rows("defects")) == len(found.places)
+    with pytest.raises(ValueError, match="where a pattern fits is not known"):
+        site_targets(found, THREE_DIMERS)
 
 
 def test_directions_are_turned_with_the_frame() -> None:
@@ -128,7 +144,7 @@ def test_an_image_that_cannot_be_read_is_filed_with_the_reason(
     found = finder.wait(show(finder, ruined.image, frame_for(ruined), "forward"), 60)
     assert found.table is None and found.problem == found.reading.verdict.reason != ""
     (row,) = filed.rows("reading")
-    assert row["readable"] == 0.0 and row["problem"] == found.problem
+    assert row["readable"] == row["resolved"] == 0.0 and row["problem"] == found.problem
     assert filed.rows("defects") == [] and len(found.places) == 0
 
 

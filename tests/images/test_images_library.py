@@ -1,6 +1,7 @@
 """The library of defects: kept, edited, grown, and what it trains."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,23 @@ def test_a_class_that_the_library_does_not_have_is_unknown(found, others) -> Non
         unknown = part.classifier().name_defects(other)[0] == LibraryClassifier.UNKNOWN
         assert np.mean(unknown[true == name]) > least, name
         assert np.mean(unknown[true != name]) < 0.05, name
+
+
+def test_a_class_of_one_example_does_not_speak_for_another(
+    library: Library, others, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far from the class that is nearest is unknown, though near enough to one hardly known."""
+    table, _ = others
+    one = replace(
+        library.classifier(),
+        names=("known", "seen once"),
+        lever=np.array([1.0, 0.7]),
+        reach=9.5,
+    )
+    apart = np.array([[10.0, 13.0], [9.0, 13.0], [14.0, 13.0]])
+    monkeypatch.setattr(LibraryClassifier, "_distances", lambda self, table: apart)
+    named, _ = one.name_defects(table.take([0, 1, 2]))
+    assert named.tolist() == ["unknown", "known", "seen once"]
 
 
 def test_what_is_unlike_everything_is_unknown(library: Library) -> None:

@@ -146,6 +146,7 @@ def test_a_refused_image_has_a_reason_and_nothing_else() -> None:
     assert not reading.verdict.readable
     assert reading.verdict.reason.startswith("unresolved, tip or contamination: ")
     assert not len(reading.sites) and not reading.defects and not reading.terrace_list
+    assert not reading.resolved and reading.remark == ""
     assert reading.terraces.shape == noise.shape
 
 
