@@ -161,7 +161,7 @@ def _summary(path: Path, reading: "SurfaceReading", classes: dict[int, str]) -> 
         "resolved": reading.resolved,
         "pixel_nm": None if np.isnan(reading.pixel[0]) else scale.tolist(),
         "atoms_nm": (reading.atoms * scale).round(4).tolist(),
-        "confidence": reading.confidence[reading.occupied & reading.resolved].round(3).tolist(),
+        "confidence": reading.atom_confidence.round(3).tolist(),
         "vacancies_nm": (reading.vacancies * scale).round(4).tolist(),
         "terraces": [
             {

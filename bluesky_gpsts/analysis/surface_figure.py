@@ -138,8 +138,8 @@ def _terraces(axes: "Axes", reading: SurfaceReading) -> None:
 
 def _atoms(axes: "Axes", reading: SurfaceReading) -> None:
     """Draw atoms coloured by confidence, and vacant sites."""
-    sure = reading.confidence[reading.occupied & reading.resolved]
     x, y = reading.atoms.T
+    sure = reading.atom_confidence
     axes.scatter(x, y, c=sure, cmap="viridis", vmin=0.0, vmax=1.0, s=14, linewidths=0.0)
     x, y = reading.vacancies.T
     axes.scatter(x, y, marker="x", color=SKY, s=20, linewidths=1.0)

@@ -84,6 +84,7 @@ def assemble(
         probability,
         defect_labels,
         defects,
+        maps.resolved,
     )
 
 

@@ -54,8 +54,10 @@ class Decoded:
     lattices: tuple[RowLattice | None, ...]
 
 
-def decode(maps: Maps, terraces: TerraceMap, *, lines: bool = False) -> Decoded:
+def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
     """Find all sites and judge them.
+
+    Where the dimers are not resolved, sites lie on the rows, and anywhere along them.
 
     Parameters
     ----------
@@ -63,8 +65,6 @@ def decode(maps: Maps, terraces: TerraceMap, *, lines: bool = False) -> Decoded:
         What the network says.
     terraces : TerraceMap
         The terraces.
-    lines : bool
-        The dimers are not resolved: sites lie on the rows, and anywhere along them.
 
     Returns
     -------
@@ -85,7 +85,12 @@ def decode(maps: Maps, terraces: TerraceMap, *, lines: bool = False) -> Decoded:
     for number, direction in enumerate(terraces.directions.tolist(), start=1):
         mine = order[cuts[number - 1] : cuts[number]]
         lattice = fit_row_lattice(
-            peaks[mine], strengths[mine], direction, ALONG / GRID, ROWS / GRID, lines=lines
+            peaks[mine],
+            strengths[mine],
+            direction,
+            ALONG / GRID,
+            ROWS / GRID,
+            lines=not maps.resolved,
         )
         if lattice is not None and lattice.coherence < _COHERENT:
             lattice = None

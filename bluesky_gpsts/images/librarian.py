@@ -92,9 +92,9 @@ class LibraryClassifier:
     whiten : (F, F) array
         Turns differences into those of unit variance within the classes.
     lever : (K,) array
-        Distances from each class are multiplied by this for being farther than `reach`.
+        The distance from each class is multiplied by this before it is held against `reach`.
     reach : float
-        A defect farther than this from all means, in standard deviations, is unknown.
+        A defect farther than this from the nearest mean, in standard deviations, is unknown.
     """
 
     UNKNOWN: ClassVar[str] = "unknown"
@@ -127,8 +127,7 @@ class LibraryClassifier:
         return names.astype(str), np.where(far, 1.0, sure)
 
     def _distances(self, table: DefectTable) -> Array:
-        one = np.ones(len(self.names))
-        return _apart(described(self.net, table), self.means, self.whiten, one)
+        return _apart(described(self.net, table), self.means, self.whiten)
 
 
 def fit_classifier(
@@ -156,8 +155,7 @@ def fit_classifier(
     """
     points = described(net, table)
     means, whiten = _discriminant(points, labels, len(names))
-    counts = np.bincount(labels, minlength=len(names))
-    lever = _lever(counts)
+    lever = _lever(np.bincount(labels, minlength=len(names)))
     reach = _FAR + np.sqrt(points.shape[1])
     if len(points) - len(names) > _FOLDS * _PRIOR:
         # How far examples lie from what others of their class have taught.
@@ -167,8 +165,8 @@ def fit_classifier(
             taught = fold != number
             kept, own = np.unique(labels[taught], return_inverse=True)
             middle, white = _discriminant(points[taught], own, len(kept))
-            few = _lever(np.bincount(own))
-            apart[~taught] = _apart(points[~taught], middle, white, few).min(axis=1)
+            far = _apart(points[~taught], middle, white) * _lever(np.bincount(own))
+            apart[~taught] = far.min(axis=1)
         reach = float(np.quantile(apart, _KNOWN))
     return LibraryClassifier(net, names, means, whiten, lever, float(reach))
 
@@ -178,11 +176,11 @@ def _lever(counts: NDArray[np.integer]) -> Array:
     return np.asarray(np.sqrt(counts / (counts + 1.0)))
 
 
-def _apart(points: Array, means: Array, whiten: Array, lever: Array) -> Array:
+def _apart(points: Array, means: Array, whiten: Array) -> Array:
     """Distances (N, K) in standard deviations."""
     from scipy.spatial.distance import cdist
 
-    return np.asarray(cdist(points @ whiten, means @ whiten) * lever)
+    return np.asarray(cdist(points @ whiten, means @ whiten))
 
 
 def _discriminant(points: Array, labels: NDArray[Any], count: int) -> tuple[Array, Array]:

@@ -25,7 +25,7 @@ CLASSES = (*KINDS, NOTHING)
 
 _BATCH, _RATE = 64, 2e-3
 _LEAST = 0.2
-_BLUNT, _COARSE = 6, 6
+_VARIED = 6
 _STREAKED, _STREAKS, _CLEAR, _OUTLINE = 0.25, 4, 7.0, 0.5
 _AREA, _EXTENT = 1, (4, 5)
 _TOWERS = 6.0
@@ -105,9 +105,9 @@ def draw_defects(
     tables, names, owners = [], [], []
     for number in tqdm(range(images), "defects", disable=not progress):
         rng = np.random.default_rng([seed, 86, number])
-        if varied and number % _BLUNT == 0:
+        if varied and number % _VARIED == 0:
             drawn = draw_blunt(rng, snr=snr)
-        elif varied and number % _COARSE == 1:
+        elif varied and number % _VARIED == 1:
             drawn = draw_image(rng, snr=snr, pixel=float(rng.uniform(*COARSE_PIXELS)))
         else:
             drawn = draw_image(rng, snr=snr)

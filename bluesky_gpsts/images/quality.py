@@ -21,7 +21,6 @@ __all__ = [
     "fit_confidence",
     "fit_gate",
     "judge",
-    "resolved",
 ]
 
 Array = NDArray[np.float64]
@@ -57,8 +56,6 @@ REASONS = (
 )
 """What is wrong, in the order of `bluesky_gpsts.images.lessons.VERDICTS`; rows alone are not."""
 
-_FINE, _ROWS = 0, len(REASONS)
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -79,20 +76,9 @@ class Verdict:
     reason: str
 
 
-def resolved(quality: Sequence[float] | Array) -> bool:
-    """Whether dimers are resolved, not only their rows, by what the network says of an image.
-
-    Parameters
-    ----------
-    quality : sequence of float
-        Probability of each of `bluesky_gpsts.images.lessons.VERDICTS`.
-    """
-    return bool(quality[_ROWS] <= quality[_FINE])
-
-
 def features(prepared: Prepared, maps: Maps, decoded: Decoded) -> Array:
     """Numbers (len(FEATURES),) that tell a readable image from a ruined one."""
-    fine = float(np.clip(maps.quality[[_FINE, _ROWS]].sum(), 1e-4, 1.0 - 1e-4))
+    fine = float(np.clip(maps.quality[[0, -1]].sum(), 1e-4, 1.0 - 1e-4))
     area = max(1.0, float(prepared.known.sum()))
     cell = ALONG * ROWS / GRID**2
     placed = decoded.placed
@@ -192,7 +178,7 @@ def judge(gate: dict[str, Any], values: Array, quality: Sequence[float] | Array)
     probability = 1.0 / (1.0 + np.exp(-np.clip(score, -50.0, 50.0)))
     if score >= 0.0:
         return Verdict(True, float(probability), "")
-    likely = 1 + int(np.argmax(np.asarray(quality)[1:_ROWS]))
+    likely = 1 + int(np.argmax(np.asarray(quality)[1 : len(REASONS)]))
     reason = REASONS[likely]
     if values[_GHOST] > _CLEAR_GHOST and quality[likely] < 0.5:
         reason = SEVERAL_ENDS

@@ -11,7 +11,7 @@ from bluesky_gpsts.images.assemble import assemble, placed
 from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.pixelsize import pixel_candidates
 from bluesky_gpsts.images.prepare import SMALLEST, check_image, prepare
-from bluesky_gpsts.images.quality import confidence, features, judge, resolved
+from bluesky_gpsts.images.quality import confidence, features, judge
 from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace, refused
 from bluesky_gpsts.images.terracemap import map_terraces
 
@@ -190,14 +190,12 @@ def _read(
     prepared = prepare(values, pixel)
     maps = model.maps(prepared, progress)
     terraces = map_terraces(maps.step, maps.direction)
-    seen = resolved(maps.quality)
-    decoded = decode(maps, terraces, lines=not seen)
+    decoded = decode(maps, terraces)
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
     if refuse and not verdict.readable:
         return replace(refused((ny, nx), pixel, ""), verdict=verdict)
     sure = confidence(model.gate, decoded.score)
     reading = assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known, sure)
-    reading = replace(reading, resolved=seen)
     return reading if values.shape == (ny, nx) else placed(reading, box, (ny, nx))
 
 

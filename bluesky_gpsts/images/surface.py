@@ -135,12 +135,17 @@ class SurfaceReading:
     defect_probability: NDArray[np.float32]
     defect_labels: Labels
     defects: tuple[Defect, ...]
-    resolved: bool = True
+    resolved: bool
 
     @property
     def atoms(self) -> Array:
         """Positions (N, 2) of the atoms, pixels; none where dimers are not resolved."""
         return np.asarray(self.sites[self.occupied & self.resolved])
+
+    @property
+    def atom_confidence(self) -> Array:
+        """Probability (N,) of each of `atoms`."""
+        return np.asarray(self.confidence[self.occupied & self.resolved])
 
     @property
     def scale(self) -> float:
@@ -217,5 +222,5 @@ def refused(shape: tuple[int, ...], pixel: tuple[float, float], reason: str) -> 
         np.zeros(shape, np.float32),
         np.zeros(shape, np.int32),
         (),
-        resolved=False,
+        False,
     )

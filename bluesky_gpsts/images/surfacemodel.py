@@ -60,6 +60,11 @@ class Maps:
     direction: Float32
     quality: Array
 
+    @property
+    def resolved(self) -> bool:
+        """Whether the dimers are resolved, not only their rows: the last of the verdicts."""
+        return bool(self.quality[-1] <= self.quality[0])
+
 
 class SurfaceModel:
     """An ensemble of multi-task networks, and what its quality gate has learned.

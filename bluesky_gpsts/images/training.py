@@ -10,7 +10,7 @@ from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.lessons import Lesson, batch, lesson, random_ruin, to_grid
 from bluesky_gpsts.images.networks import OUTPUTS, build_surface
 from bluesky_gpsts.images.prepare import CHANNELS, check_image, prepare
-from bluesky_gpsts.images.quality import features, fit_confidence, fit_gate, resolved
+from bluesky_gpsts.images.quality import features, fit_confidence, fit_gate
 from bluesky_gpsts.images.simulate import COARSE_PIXELS, draw_blunt, draw_image
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 from bluesky_gpsts.images.terracemap import map_terraces
@@ -278,8 +278,7 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
             drawn = draw_image(rng, pixels=pixels, ruined=ruin)
         prepared = prepare(check_image(drawn.image), drawn.pixel)
         maps = model.maps(prepared)
-        terraces = map_terraces(maps.step, maps.direction)
-        decoded = decode(maps, terraces, lines=not resolved(maps.quality))
+        decoded = decode(maps, map_terraces(maps.step, maps.direction))
         values.append(features(prepared, maps, decoded))
         fine.append(not drawn.ruined)
         if not drawn.ruined and not drawn.blunt and decoded.placed.any():

@@ -63,7 +63,8 @@ def _image(path: Path) -> NDArray[np.float64]:
 
 def real_rows(folder: Path) -> list[Row]:
     """Defects and terraces found in measured images; no rows without them."""
-    read = {name: reading for name, (_, reading) in read_real(folder).items()}
+    measured = read_real(folder)
+    read = {name: reading for name, (_, reading) in measured.items()}
     rows = []
     if (fese := read.get("FeSe")) is not None:
         rows.append(_row("FeSe, measured", "defects (about 30 by eye)", len(fese.defects), _FESE))
@@ -76,12 +77,12 @@ def real_rows(folder: Path) -> list[Row]:
     if (bonds := read.get("H-Si(100)")) is not None:
         bright = sum(defect.deviation > _STRONG for defect in bonds.defects)
         rows.append(_row("H-Si(100), measured", "bright defects (about 30 by eye)", bright, _BONDS))
-        named = count_bonds(_image(folder / _FILES["H-Si(100)"]))
+        named = _count_bonds(measured["H-Si(100)"][0])
         rows.append(_row("H-Si(100), measured", "named dangling bonds (about 30 by eye)", named))
     return rows
 
 
-def count_bonds(image: NDArray[np.float64]) -> int:
+def _count_bonds(image: NDArray[np.float64]) -> int:
     """Dangling bonds that are found and named in the measured image of H-Si(100)."""
     reading = read_surface(image, _PIXEL)
     if not reading.verdict.readable:
