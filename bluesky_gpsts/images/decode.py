@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.images.prepare import GRID
+from bluesky_gpsts.images.linewaves import along_lines
+from bluesky_gpsts.images.prepare import GRID, Prepared
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS, RowLattice, fit_row_lattice
 from bluesky_gpsts.images.surfacemodel import Maps
 from bluesky_gpsts.images.terracemap import TerraceMap
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 _PEAK, _LONELY = 0.3, 0.5
 _COHERENT = 0.35
 _APART = 0.6
+_DEFECT = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +56,17 @@ class Decoded:
     lattices: tuple[RowLattice | None, ...]
 
 
-def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
+def decode(prepared: Prepared, maps: Maps, terraces: TerraceMap) -> Decoded:
     """Find all sites and judge them.
 
     Where the dimers are not resolved, sites lie on the rows, and anywhere along them.
 
     Parameters
     ----------
+    prepared : Prepared
+        The image.
     maps : Maps
-        What the network says.
+        What the network says of it.
     terraces : TerraceMap
         The terraces.
 
@@ -94,14 +98,21 @@ def decode(maps: Maps, terraces: TerraceMap) -> Decoded:
         )
         if lattice is not None and lattice.coherence < _COHERENT:
             lattice = None
-        lattices.append(lattice)
         box = boxes[number - 1]
         if lattice is None or box is None:
+            lattices.append(lattice)
             continue
-        rows, columns = box
-        low = 2.0 * columns.start - 0.5, 2.0 * rows.start - 0.5
-        high = min(width, 2.0 * columns.stop) - 0.5, min(height, 2.0 * rows.stop) - 0.5
-        found = lattice.sites(low, high)
+        rows, columns = (
+            slice(2 * half.start, min(size, 2 * half.stop))
+            for half, size in zip(box, (height, width), strict=True)
+        )
+        own = (terraces.labels[box] == number).repeat(2, axis=0).repeat(2, axis=1)
+        own = own[: rows.stop - rows.start, : columns.stop - columns.start]
+        own &= prepared.known[rows, columns] & (maps.defect[rows, columns] < _DEFECT)
+        low, high = (columns.start, rows.start), (columns.stop, rows.stop)
+        lattice = along_lines(lattice, prepared.channels[0, rows, columns], own, low)
+        lattices.append(lattice)
+        found = lattice.sites(np.subtract(low, 0.5), np.subtract(high, 0.5))
         found = found[_label(terraces.labels, found) == number]
         sites.append(found)
         numbers.append(np.full(len(found), number, np.int32))

@@ -190,7 +190,7 @@ def _read(
     prepared = prepare(values, pixel)
     maps = model.maps(prepared, progress)
     terraces = map_terraces(maps.step, maps.direction)
-    decoded = decode(maps, terraces)
+    decoded = decode(prepared, maps, terraces)
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
     if refuse and not verdict.readable:
         return replace(refused((ny, nx), pixel, ""), verdict=verdict)

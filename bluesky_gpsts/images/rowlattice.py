@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ALONG", "ROWS", "RowLattice", "fit_row_lattice"]
+__all__ = ["ALONG", "BLOCK", "ROWS", "RowLattice", "fit_row_lattice"]
 
 Array = NDArray[np.float64]
 
 ALONG, ROWS = 0.384e-9, 0.768e-9
 """Distance (m) from dimer to dimer along a row, and from row to row."""
 
-_BLOCK = 8.0
+BLOCK = 8.0
+"""Side (pixels) of the blocks in which the phases of a lattice are kept."""
+
 _REACH = 1.5
 _WIDE = 5.0
 _NEAR, _PER_TERM, _FEW = 0.35, 30, 0.03
@@ -26,6 +28,7 @@ _AROUND, _SHRINK = 3.0, 0.5
 _OFF = 0.22
 _LINE_REACH = 2.2
 _FEWEST = 12
+_MANY, _TILE = 40_000, 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +79,10 @@ class RowLattice:
         ideal = (points - self.origin) @ np.linalg.inv(self.vectors)
         return np.asarray(ideal - self._phase(points))
 
-    def sites(self, low: tuple[float, float], high: tuple[float, float]) -> Array:
+    def sites(self, low: ArrayLike, high: ArrayLike) -> Array:
         """Positions (N, 2) of all sites in a box from `low` to `high` (x, y)."""
-        corners = np.array([[x, y] for x in (low[0], high[0]) for y in (low[1], high[1])])
+        (left, top), (right, bottom) = np.asarray(low), np.asarray(high)
+        corners = np.array([[x, y] for x in (left, right) for y in (top, bottom)])
         reach = self.indices(corners)
         slack = 2.0 + np.abs(self.phases).max(axis=(1, 2))
         first = np.floor(reach.min(axis=0) - slack)
@@ -97,7 +101,7 @@ class RowLattice:
     def _phase(self, points: Array) -> Array:
         """Phase (N, 2) at points, bilinear between the middles of blocks."""
         ny, nx = self.phases.shape[1:]
-        place = (points - self.corner) / _BLOCK - 0.5
+        place = (points - self.corner) / BLOCK - 0.5
         x, y = np.clip(place[:, 0], 0.0, nx - 1.0), np.clip(place[:, 1], 0.0, ny - 1.0)
         j, i = np.minimum(x.astype(int), max(nx - 2, 0)), np.minimum(y.astype(int), max(ny - 2, 0))
         x, y = x - j, y - i
@@ -158,8 +162,8 @@ def fit_row_lattice(
     origin = np.average(points, axis=0, weights=weights)
     phase = (points - origin) @ np.linalg.inv(vectors)
     wave = weights[:, None] * np.exp(2j * np.pi * phase)
-    corner = np.floor(points.min(axis=0) / _BLOCK) * _BLOCK
-    block = ((points - corner) / _BLOCK).astype(int)
+    corner = np.floor(points.min(axis=0) / BLOCK) * BLOCK
+    block = ((points - corner) / BLOCK).astype(int)
     nx, ny = (block.max(axis=0) + 1).tolist()
     flat = block[:, 1] * nx + block[:, 0]
 
@@ -202,7 +206,7 @@ def _refined(
     rest = phase - np.round(index)
     near = _largest(index - np.round(index)) < _NEAR
     trust = np.where(near, weights, 0.0)
-    columns, rows = (np.arange(n) * _BLOCK + 0.5 * _BLOCK for n in (nx, ny))
+    columns, rows = (np.arange(n) * BLOCK + 0.5 * BLOCK for n in (nx, ny))
     middles = lattice.corner + np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
     low, span = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1.0)
     terms = int(np.clip(near.sum() // _PER_TERM, 3, len(_POWERS)))
@@ -277,20 +281,29 @@ def _blur(grids: Array, sigma: float) -> Array:
     return np.asarray(grids)
 
 
+def _neighbours(points: Array, weights: Array, reach: float) -> tuple[Array, Array]:
+    """Vectors (N, 2) between points no farther apart than `reach`, and weights of both (N,)."""
+    from scipy.spatial import cKDTree
+
+    if len(points) > _MANY:
+        # Tiles from all over the terrace tell enough, and take far less memory.
+        tile = (points // (_TILE * reach)).astype(int)
+        few = (tile[:, 0] + 3 * tile[:, 1]) % -(-len(points) // _MANY) == 0
+        points, weights = points[few], weights[few]
+    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    first, second = tree.query_pairs(reach, output_type="ndarray").T
+    return points[second] - points[first], weights[first] * weights[second]
+
+
 def _vectors(
     points: Array, weights: Array, direction: float, along: float, across: float
 ) -> tuple[Array, float] | None:
     """Vectors from the distances of neighbours, and how far one peak is off along the rows."""
-    from scipy.spatial import cKDTree
-
     cos, sin = np.cos(direction), np.sin(direction)
     vectors = np.array([[along * cos, along * sin], [-across * sin, across * cos]])
-    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
-    pairs = tree.query_pairs(1.08 * across, output_type="ndarray")
-    if len(pairs) < _FEWEST:
+    apart, strength = _neighbours(points, weights, 1.08 * across)
+    if len(apart) < _FEWEST:
         return None
-    apart = points[pairs[:, 1]] - points[pairs[:, 0]]
-    strength = weights[pairs[:, 0]] * weights[pairs[:, 1]]
     for _ in range(3):
         index = apart @ np.linalg.inv(vectors)
         whole = np.round(index)
@@ -312,14 +325,10 @@ def _vectors(
 
 def _row_vectors(points: Array, weights: Array, direction: float, across: float) -> Array | None:
     """Vectors of rows that are only seen as lines, from how far neighbours lie across them."""
-    from scipy.spatial import cKDTree
-
-    wave = np.array([-np.sin(direction), np.cos(direction)]) / across
-    pairs = cKDTree(points).query_pairs(_LINE_REACH * across, output_type="ndarray")
-    if len(pairs) < _FEWEST:
+    wave: Array = np.array([-np.sin(direction), np.cos(direction)]) / across
+    apart, strength = _neighbours(points, weights, _LINE_REACH * across)
+    if len(apart) < _FEWEST:
         return None
-    apart = points[pairs[:, 1]] - points[pairs[:, 0]]
-    strength = weights[pairs[:, 0]] * weights[pairs[:, 1]]
     for _ in range(5):
         index = apart @ wave
         whole = np.round(index)
@@ -327,7 +336,8 @@ def _row_vectors(points: Array, weights: Array, direction: float, across: float)
         w, n, d = strength[good], whole[good], apart[good]
         if not n.any():
             return None
-        wave = np.linalg.solve((d * w[:, None]).T @ d + 1e-9 * np.eye(2), (d * w[:, None]).T @ n)
+        normal = (d * w[:, None]).T @ d + 1e-9 * np.eye(2)
+        wave = np.asarray(np.linalg.solve(normal, (d * w[:, None]).T @ n))
     period = 1.0 / float(np.hypot(*wave))
     beside = wave * period
     if not 0.8 < period / across < 1.25:

@@ -278,7 +278,7 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
             drawn = draw_image(rng, pixels=pixels, ruined=ruin)
         prepared = prepare(check_image(drawn.image), drawn.pixel)
         maps = model.maps(prepared)
-        decoded = decode(maps, map_terraces(maps.step, maps.direction))
+        decoded = decode(prepared, maps, map_terraces(maps.step, maps.direction))
         values.append(features(prepared, maps, decoded))
         fine.append(not drawn.ruined)
         if not drawn.ruined and not drawn.blunt and decoded.placed.any():

@@ -16,11 +16,16 @@ from bluesky_gpsts.benchmarks.images.scores import (
     score_terraces,
 )
 from bluesky_gpsts.images.decode import decode
+from bluesky_gpsts.images.prepare import CHANNELS, Prepared
 from bluesky_gpsts.images.rowlattice import fit_row_lattice
 from bluesky_gpsts.images.surfacemodel import Maps
 from bluesky_gpsts.images.terracemap import TerraceMap, map_terraces
 
 SIDE = 256
+FLAT = Prepared(
+    np.zeros((CHANNELS, SIDE, SIDE), np.float32), np.ones((SIDE, SIDE), bool), (SIDE, SIDE), (1, 1)
+)
+"""An image without relief."""
 
 
 def lattice_points(direction: float, bend: float = 0.0, side: int = SIDE) -> np.ndarray:
@@ -91,6 +96,27 @@ def test_a_bent_lattice_is_followed(direction: float) -> None:
     assert np.mean(np.hypot(*(straight + fitted.origin - true).T) < 1.0) < 0.95
 
 
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_very_large_terrace_is_fitted_from_parts_of_it(lines: bool) -> None:
+    side = 1700
+    along, across = (
+        4.0 * np.array([np.cos(0.4), np.sin(0.4)]),
+        8.0 * np.array([-np.sin(0.4), np.cos(0.4)]),
+    )
+    whole = np.stack(np.meshgrid(np.arange(-500, 501), np.arange(-300, 301)), axis=-1)
+    points = whole.reshape(-1, 2) @ np.array([along, across]) + side / 2
+    points = points[np.all((points >= 0) & (points < side), axis=1)]
+    rng = np.random.default_rng(6)
+    noise = 0.3 * rng.standard_normal(points.shape)
+    peaks = points + noise + (rng.uniform(-2, 2, len(points))[:, None] * along / 4 if lines else 0)
+    assert len(peaks) > 80_000
+    fitted = fit_row_lattice(peaks, np.full(len(peaks), 0.8), 0.45, 4.1, 7.9, lines=lines)
+    assert fitted is not None and fitted.coherence > 0.7
+    off = fitted.indices(points)[:, 1] - np.round(fitted.indices(points)[:, 1])
+    assert np.sqrt(np.mean(off**2)) < 0.03
+    assert direction_error(fitted.direction, 0.4) < 1e-4
+
+
 def test_whole_indices_are_sites() -> None:
     peaks = lattice_points(0.4)
     fitted = fit_row_lattice(peaks, np.ones(len(peaks)), 0.4, 4.0, 8.0)
@@ -157,7 +183,7 @@ def test_every_site_is_judged() -> None:
     points = lattice_points(0.4)
     visible = np.random.default_rng(4).random(len(points)) > 0.05
     maps = maps_of(points, visible)
-    found = decode(maps, map_terraces(maps.step, maps.direction))
+    found = decode(FLAT, maps, map_terraces(maps.step, maps.direction))
     assert found.placed.mean() > 0.99 and np.all(found.terrace == 1)
     pairs, apart = match(found.sites, points, 1.0)
     assert len(pairs) >= len(points) - 8 and np.sqrt(np.mean(apart**2)) < 0.05
@@ -173,7 +199,7 @@ def test_peaks_beside_the_lattice_are_kept_as_they_are() -> None:
     visible = np.concatenate([~hidden, [True, True]])
     maps = maps_of(everything, visible)
     terraces = TerraceMap(np.ones((128, 128), np.int32), np.array([0.4]))
-    found = decode(maps, terraces)
+    found = decode(FLAT, maps, terraces)
     near = cKDTree(found.sites[found.score > 0.4]).query(stray)[0]
     assert np.all(near < 2.0)
     # Others are at the border, where the lattice's site is outside of the image.
@@ -183,7 +209,7 @@ def test_peaks_beside_the_lattice_are_kept_as_they_are() -> None:
 
 def test_nothing_to_decode() -> None:
     maps = maps_of(np.array([[128.0, 128.0]]), np.array([True]))
-    found = decode(maps, map_terraces(maps.step, maps.direction))
+    found = decode(FLAT, maps, map_terraces(maps.step, maps.direction))
     assert found.lattices == (None,) and len(found.sites) == 1 and not found.placed.any()
 
 
