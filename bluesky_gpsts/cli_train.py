@@ -82,7 +82,7 @@ def add_command(commands: Any) -> None:
     )
     command.add_argument("--images", help="for images: how many to draw and learn from")
     command.add_argument("--steps", help="for images: batches to learn")
-    command.add_argument("--members", help="for surface: networks in the ensemble")
+    command.add_argument("--members", help="for surface: of the ensemble that judges sites")
     command.add_argument(
         "--bfloat16",
         action="store_true",

@@ -34,6 +34,7 @@ def assemble(
     verdict: Verdict,
     known: NDArray[np.bool_],
     sure: NDArray[np.float64],
+    doubt: NDArray[np.float64],
 ) -> SurfaceReading:
     """Bring everything from the grid of the network to the image.
 
@@ -49,6 +50,8 @@ def assemble(
         Where something was measured.
     sure : (N,) array
         Probability of an atom at each site of `decoded`.
+    doubt : (N,) array
+        Standard deviation of it.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def assemble(
         sites[inside],
         sure[inside] > 0.5,
         sure[inside],
-        decoded.doubt[inside],
+        doubt[inside],
         decoded.terrace[inside],
         decoded.placed[inside],
         labels,
@@ -166,14 +169,11 @@ def _terrace(
         return Terrace(number, area, None, np.full(2, nan), nan, nan, 0.0)
     vectors = lattice.mean * prepared.scale * pixel
     x, y = vectors[0]
-    x0, y0 = lattice.origin.tolist()
-    near = lattice.sites((x0 - 12.0, y0 - 12.0), (x0 + 12.0, y0 + 12.0))
-    middle = near[np.argmin(np.hypot(*(near - lattice.origin).T))] if len(near) else lattice.origin
     return Terrace(
         number,
         area,
         vectors,
-        prepared.to_image(middle[None])[0],
+        prepared.to_image(lattice.nearest(lattice.origin)),
         float(np.arctan2(y, x) % np.pi),
         float(lattice.errors[0]),
         lattice.coherence,
@@ -204,17 +204,10 @@ def _defects(
     kept = kept[kept > 0]
     number = np.zeros(count + 1, np.int32)
     number[kept] = np.arange(1, kept.size + 1)
-    found = tuple(
-        Defect(
-            int(number[k]),
-            float(x[k]),
-            float(y[k]),
-            float(highest[k]),
-            float(size[k]) * pixel_area,
-            int(terraces[round(float(y[k])), round(float(x[k]))]),
-        )
-        for k in kept
-    )
+    under = terraces[np.round(y[kept]).astype(int), np.round(x[kept]).astype(int)]
+    told = (number, x, y, highest, size * pixel_area)
+    values = zip(*(part[kept].tolist() for part in told), under.tolist(), strict=True)
+    found = tuple(Defect(*value) for value in values)
     return number[labels], found
 
 

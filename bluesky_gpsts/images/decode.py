@@ -7,11 +7,12 @@ are kept as they are.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.images.linewaves import along_lines
+from bluesky_gpsts.images.linewaves import Seen, along_lines
 from bluesky_gpsts.images.prepare import GRID, Prepared
 from bluesky_gpsts.images.rowlattice import ALONG, ROWS, RowLattice, fit_row_lattice
 from bluesky_gpsts.images.surfacemodel import Maps
@@ -23,7 +24,7 @@ Array = NDArray[np.float64]
 
 _PEAK, _LONELY = 0.3, 0.5
 _COHERENT = 0.35
-_APART = 0.6
+_BESIDE = 0.8
 _DEFECT = 0.2
 
 
@@ -36,10 +37,7 @@ class Decoded:
     sites : (N, 2) array
         x and y (pixels of the grid) of every site, occupied or not.
     score : (N,) array
-        The atom map there, from 0 to 1: about how sure it is that the site is occupied.
-    doubt : (N,) array
-        Standard deviation of the members of the ensemble at the nearest peak; 0 without one,
-        or of a single member.
+        The atom map there, from 0 to 1.
     terrace : (N,) array of int
         Number of the terrace.
     placed : (N,) array of bool
@@ -50,7 +48,6 @@ class Decoded:
 
     sites: Array
     score: Array
-    doubt: Array
     terrace: NDArray[np.int32]
     placed: NDArray[np.bool_]
     lattices: tuple[RowLattice | None, ...]
@@ -75,11 +72,10 @@ def decode(prepared: Prepared, maps: Maps, terraces: TerraceMap) -> Decoded:
     Decoded
     """
     from scipy.ndimage import find_objects
-    from scipy.spatial import cKDTree
 
     height, width = maps.atom.shape
     strong = maps.heights > _PEAK
-    peaks, strengths, doubts = maps.peaks[strong], maps.heights[strong], maps.doubt[strong]
+    peaks, strengths = maps.peaks[strong], maps.heights[strong]
     owner = _label(terraces.labels, peaks)
     lattices: list[RowLattice | None] = []
     sites, numbers = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
@@ -106,40 +102,50 @@ def decode(prepared: Prepared, maps: Maps, terraces: TerraceMap) -> Decoded:
             slice(2 * half.start, min(size, 2 * half.stop))
             for half, size in zip(box, (height, width), strict=True)
         )
-        own = (terraces.labels[box] == number).repeat(2, axis=0).repeat(2, axis=1)
-        own = own[: rows.stop - rows.start, : columns.stop - columns.start]
-        own &= prepared.known[rows, columns] & (maps.defect[rows, columns] < _DEFECT)
-        low, high = (columns.start, rows.start), (columns.stop, rows.stop)
-        lattice = along_lines(lattice, prepared.channels[0, rows, columns], own, low)
+        own = terraces.labels[box] == number
+        lattice = along_lines(lattice, partial(_seen, prepared, maps, rows, columns, own))
         lattices.append(lattice)
-        found = lattice.sites(np.subtract(low, 0.5), np.subtract(high, 0.5))
+        low, high = (columns.start - 0.5, rows.start - 0.5), (columns.stop - 0.5, rows.stop - 0.5)
+        found = lattice.sites(low, high)
         found = found[_label(terraces.labels, found) == number]
         sites.append(found)
         numbers.append(np.full(len(found), number, np.int32))
     placed = np.concatenate(sites)
     terrace = np.concatenate(numbers)
     score = _highest(maps.atom, placed)
-    doubt = np.zeros(len(placed))
-    lonely = np.ones(len(peaks), bool)
-    reach = _APART * ALONG / GRID
-    if len(placed) and len(peaks):
-        if doubts.any():
-            apart, which = cKDTree(peaks).query(placed, distance_upper_bound=reach)
-            near = np.isfinite(apart)
-            doubt[near] = doubts[which[near]]
-        # A peak beside a site that is judged vacant is that site's, or nobody's. (Points of a
-        # lattice need no balanced tree, which takes longer to make.)
-        tree = cKDTree(placed, balanced_tree=False, compact_nodes=False)
-        lonely = ~np.isfinite(tree.query(peaks, distance_upper_bound=1.5 * reach)[0])
+    # A peak beside a site that is judged vacant is that site's, or nobody's.
+    lonely = ~_beside(placed, peaks, (height, width))
     lonely &= strengths > _LONELY
     return Decoded(
         np.concatenate([placed, peaks[lonely]]),
         np.concatenate([score, strengths[lonely]]),
-        np.concatenate([doubt, doubts[lonely]]),
         np.concatenate([terrace, owner[lonely]]).astype(np.int32),
         np.concatenate([np.ones(len(placed), bool), np.zeros(int(lonely.sum()), bool)]),
         tuple(lattices),
     )
+
+
+def _beside(sites: Array, peaks: Array, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Whether a site is within 3.5 pixels, along x and y, of each peak (N,)."""
+    reach = round(_BESIDE * ALONG / GRID)
+    padded = np.zeros([size + 2 * reach for size in shape], bool)
+    (x, y), (column, row) = (
+        np.clip(np.round(points).astype(int).T, 0, np.subtract(shape[::-1], 1)[:, None])
+        for points in (sites, peaks)
+    )
+    padded[y + reach, x + reach] = True
+    rows = np.logical_or.reduce([padded[k : k + shape[0]] for k in range(2 * reach + 1)])
+    near = np.logical_or.reduce([rows[:, k : k + shape[1]] for k in range(2 * reach + 1)])
+    return near[row, column]
+
+
+def _seen(
+    prepared: Prepared, maps: Maps, rows: slice, columns: slice, own: NDArray[np.bool_]
+) -> Seen:
+    """Relief of a part of the grid, and where it is a terrace's (at half resolution) own."""
+    trusted = prepared.known[rows, columns] & (maps.defect[rows, columns] < _DEFECT)
+    trusted &= own.repeat(2, axis=0).repeat(2, axis=1)[: trusted.shape[0], : trusted.shape[1]]
+    return Seen(prepared.channels[0, rows, columns], trusted, (columns.start, rows.start))
 
 
 def _highest(atom: NDArray[np.float32], points: Array) -> Array:

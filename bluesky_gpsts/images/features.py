@@ -244,7 +244,8 @@ def _snapped(
             continue
         these = np.flatnonzero(terrace == number)
         sites, frame = reading.sites[own], frames[these[0]]
-        near = sites[KDTree(sites).query(places[these])[1]]
+        tree = KDTree(sites, balanced_tree=False, compact_nodes=False)
+        near = sites[tree.query(places[these])[1]]
         index = (places[these] - near) @ np.linalg.inv(frame)
         close = np.abs(index).max(axis=1) <= _REACH
         snapped[these[close]] = (near + 0.5 * np.round(2.0 * index) @ frame)[close]
@@ -260,11 +261,13 @@ def _patches(
 
     across = (np.arange(PATCH[0]) - 0.5 * (PATCH[0] - 1)) * (ACROSS / PATCH[0])
     along = (np.arange(PATCH[1]) - 0.5 * (PATCH[1] - 1)) * (ALONG_ROW / PATCH[1])
-    index = np.stack(np.meshgrid(along, across), axis=-1)
-    places = middles[:, None, None] + index @ frames[:, None]
+    index = np.stack(np.meshgrid(along, across), axis=-1).reshape(-1, 2)
     size = np.array(values.shape[::-1])
     # Of grid_sample: the edges of the image are at -1 and 1.
-    grid = torch.from_numpy(((2.0 * places + 1.0) / size - 1.0).astype(np.float32))
+    corners = 2.0 * frames / size
+    places = index.astype(np.float32) @ corners.astype(np.float32)
+    places += ((2.0 * middles + 1.0) / size - 1.0).astype(np.float32)[:, None]
+    grid = torch.from_numpy(places)
     layers = torch.from_numpy(np.stack([values, mask]).astype(np.float32))[None]
     seen = grid_sample(
         layers,
@@ -275,8 +278,10 @@ def _patches(
     )
     pictures = seen.numpy().reshape(2, len(middles), *PATCH).swapaxes(0, 1)
     # Beyond the edge of the image there is nothing to be seen.
-    inside = np.all((places > -0.5) & (places < size - 0.5), axis=-1)
-    return np.asarray(pictures * inside[:, None], np.float32)
+    away = np.abs(places)
+    inside = np.maximum(away[..., 0], away[..., 1]) < 1.0
+    pictures *= inside.reshape(-1, 1, *PATCH)
+    return np.ascontiguousarray(pictures)
 
 
 def average_patch(patches: ArrayLike) -> Array:

@@ -13,31 +13,47 @@ than what noise makes of the mean (Fuller and Battese, Econometrica 42, 67 (1974
 least squares).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_gpsts.images.rowlattice import BLOCK, RowLattice
 
-__all__ = ["along_lines"]
+__all__ = ["Seen", "along_lines"]
 
 Array = NDArray[np.float64]
 
+
+class Seen(NamedTuple):
+    """What is to be seen of a terrace.
+
+    Attributes
+    ----------
+    relief : (H, W) array
+        Relief of a part of the grid, any unit, each line with an offset.
+    trusted : (H, W) array of bool
+        Pixels of it that belong to the terrace and show no defect.
+    corner : (int, int)
+        x and y of its first pixel.
+    """
+
+    relief: NDArray[np.float32]
+    trusted: NDArray[np.bool_]
+    corner: tuple[int, int]
+
+
 _CROSSED, _SLOPE, _NARROW = 2.2, 0.12, 3.0 * BLOCK
-_FEWEST, _BIN = 16, 4
+_FEWEST, _BIN = 16, 8
 _ROUNDS, _DONE = 8, 0.01
 _USUAL, _HARDER = 1.0, 3.0
 """How far (rad, from side to side) waves are off, and how much larger errors are than from white
 noise; both as drawn images have them."""
 
 
-def along_lines(
-    lattice: RowLattice,
-    relief: NDArray[np.float32],
-    trusted: NDArray[np.bool_],
-    corner: tuple[int, int] = (0, 0),
-) -> RowLattice:
+def along_lines(lattice: RowLattice, look: Callable[[], Seen]) -> RowLattice:
     """Mend the waves of a lattice, of rows or of dimers, that run along the lines.
 
     Such a wave is made straight along the lines, in which drift and creep have no time to bend it,
@@ -47,22 +63,20 @@ def along_lines(
     ----------
     lattice : RowLattice
         From the peaks of a terrace.
-    relief : (H, W) array
-        Relief of a part of the grid, any unit, each line with an offset.
-    trusted : (H, W) array of bool
-        Pixels of it that belong to the terrace and show no defect.
-    corner : (int, int)
-        x and y of its first pixel.
+    look : callable
+        Says what is to be seen of the terrace; called only if it is needed.
 
     Returns
     -------
     RowLattice
     """
-    for which in (0, 1):
+    for which, (across, down) in enumerate(np.linalg.inv(lattice.vectors).T.tolist()):
+        if abs(across) > 2.0 * _SLOPE * abs(down):
+            continue
         wave = _wave(lattice, which)
         if wave.width < _NARROW or wave.crossings > _CROSSED or wave.steepness > _SLOPE:
             continue
-        lattice = _with(lattice, which, wave, *_fit(wave, relief, trusted, corner))
+        lattice = _with(lattice, which, wave, *_fit(wave, look()))
     return lattice
 
 
@@ -137,21 +151,17 @@ def _with(lattice: RowLattice, which: int, wave: _Wave, crossed: float, error: f
     )
 
 
-def _fit(
-    wave: _Wave,
-    relief: NDArray[np.float32],
-    trusted: NDArray[np.bool_],
-    corner: tuple[int, int],
-) -> tuple[float, float]:
+def _fit(wave: _Wave, seen: Seen) -> tuple[float, float]:
     """Periods per pixel along x that fit the relief, and their standard error."""
-    values, count = _binned(relief, trusted)
+    values, count = _binned(seen)
+    left_edge, first = seen.corner
     lines = np.flatnonzero(count.sum(axis=1) >= _FEWEST)
     if len(lines) < _FEWEST:
         return wave.crossed, 0.0
     values, count = values[lines], count[lines]
     pixels, weight = count.sum(axis=1), np.sqrt(count)
-    y = lines + float(corner[1])
-    x = corner[0] + _BIN * (np.arange(count.shape[1]) + 0.5) - 0.5
+    y = lines + float(first)
+    x = left_edge + _BIN * (np.arange(count.shape[1]) + 0.5) - 0.5
     phase = np.interp(y, wave.y, wave.phase - wave.down * wave.y) + wave.down * y
     place = (x - np.interp(y, wave.y, wave.x)[:, None]) / wave.width
     start = np.exp(2j * np.pi * (phase[:, None] + wave.crossed * wave.width * place))
@@ -182,8 +192,9 @@ def _fit(
     return wave.crossed + share * turn / unit, float(error * np.sqrt(share)) / unit
 
 
-def _binned(relief: NDArray[np.float32], trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
+def _binned(seen: Seen) -> tuple[Array, Array]:
     """Means of what is trusted of every few pixels of a line, and how many these are."""
+    relief, trusted, _ = seen
     height, width = relief.shape
     pad, shape = ((0, 0), (0, -width % _BIN)), (height, -1, _BIN)
     count = np.pad(trusted, pad).reshape(shape).sum(axis=2).astype(float)

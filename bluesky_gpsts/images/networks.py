@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "OUTPUTS",
     "QUALITIES",
+    "SITE_FEATURES",
     "build_atoms",
     "build_defects",
+    "build_judges",
     "build_surface",
     "build_terraces",
     "fold",
@@ -29,6 +31,12 @@ RATES = (2, 4, 6)
 
 WIDTHS = (16, 32, 64)
 """Channels of the multi-task network at a half, a quarter and an eighth of the resolution."""
+
+SITE_FEATURES = 18
+"""Numbers by which a site is judged, see `bluesky_gpsts.images.sitejudges`."""
+
+JUDGE_WIDTHS = (32, 16)
+"""Hidden layers of what judges a site."""
 
 QUALITIES = 9
 """Verdicts on the image that the multi-task network knows: the first is "fine", the last "rows"."""
@@ -205,6 +213,53 @@ def build_surface(inputs: int = 3) -> "nn.Module":
             return self.heads(self.outer1(first + wide(self.up2(back)))), self.quality(third)
 
     return Surface()
+
+
+def build_judges(members: int, inputs: int = SITE_FEATURES) -> "nn.Module":
+    """Build an ensemble of perceptrons that judge sites, all computed at once.
+
+    Parameters
+    ----------
+    members : int
+        How many.
+    inputs : int
+        Numbers that tell of a site.
+
+    Returns
+    -------
+    torch.nn.Module
+        From (N, inputs), or (members, N, inputs) for each its own, to logits (members, N). The
+        buffers `mean` and `scale` (inputs,) are those of the numbers that it learns from.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.functional import leaky_relu
+
+    class Judges(nn.Module):
+        mean: torch.Tensor
+        scale: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.members = members
+            self.register_buffer("mean", torch.zeros(inputs))
+            self.register_buffer("scale", torch.ones(inputs))
+            sizes = (inputs, *JUDGE_WIDTHS, 1)
+            self.weights = nn.ParameterList(
+                nn.init.normal_(torch.empty(members, a, b), std=(2.0 / a) ** 0.5)
+                for a, b in zip(sizes, sizes[1:], strict=False)
+            )
+            self.shifts = nn.ParameterList(torch.zeros(members, 1, b) for b in sizes[1:])
+
+        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
+            x = ((x - self.mean) / self.scale).expand(members, -1, -1)
+            for number, (weight, shift) in enumerate(zip(self.weights, self.shifts, strict=True)):
+                if number:
+                    x = leaky_relu(x, SLOPE, inplace=True)
+                x = torch.baddbmm(shift, x, weight)
+            return x[..., 0]
+
+    return Judges()
 
 
 def fold(net: "nn.Module") -> "nn.Module":

@@ -25,6 +25,7 @@ _LARGEST = 2**26
 _SOFT = 4.0
 _FLAT = 1e-9
 _ROWS = 512
+_SOME = 100
 _FROZEN = 8
 
 Float32 = NDArray[np.float32]
@@ -200,18 +201,28 @@ def level(image: Float32, whole: bool) -> Float32:
     """Subtract the plane of median slopes; what is unknown becomes 0."""
     flat = image.astype(np.float32, copy=True)
     median = np.median if whole else np.nanmedian
+    # Some ten thousand pixels tell a median well enough.
+    few = [1 + size // _SOME for size in image.shape]
     for axis in (0, 1):
         size = image.shape[axis]
         lag = max(1, size // 8)
-        # A sixteenth of the pixels tells a median well enough.
-        few = flat[:, ::4] if axis == 0 else flat[::4]
-        later, earlier = (few[lag:], few[:-lag]) if axis == 0 else (few[:, lag:], few[:, :-lag])
-        step = later - earlier
+        lines = flat if axis == 0 else flat.T
+        part = np.s_[:: few[axis], :: few[1 - axis]]
+        step = lines[lag:][part] - lines[:-lag][part]
         slope = float(median(step)) / lag if whole or np.isfinite(step).any() else 0.0
         line = (slope * (np.arange(size) - 0.5 * size)).astype(np.float32)
         flat -= line[:, None] if axis == 0 else line[None, :]
-    flat -= np.float32(median(flat[::3, ::3])) if whole else np.float32(np.nanmedian(flat))
+    flat -= np.float32(median(flat[:: few[0], :: few[1]] if whole else flat))
     return flat if whole else np.nan_to_num(flat, copy=False)
+
+
+def line_medians(values: Float32, known: Bools) -> Float32:
+    """Median (ny,) of what is known of each line, the lower of two; 0 where nothing is."""
+    # Numpy sorts whole lines faster than anybody finds their medians.
+    ordered = np.sort(np.where(known, values, np.float32(np.nan)), axis=1)
+    count = known.sum(axis=1)
+    middle = ordered[np.arange(len(ordered)), np.maximum(count - 1, 0) // 2]
+    return np.where(count > 0, middle, np.float32(0.0))
 
 
 def _channels(values: "torch.Tensor", seen: "torch.Tensor") -> "torch.Tensor":
@@ -236,9 +247,8 @@ def _channels(values: "torch.Tensor", seen: "torch.Tensor") -> "torch.Tensor":
     relief.mul_(scale)
     for rows in range(0, height, _ROWS):
         part = slice(rows, rows + _ROWS)
-        filled = torch.where(seen[part] > 0.5, relief[part], torch.nan)
-        median = torch.nan_to_num(torch.nanmedian(filled, dim=1).values)
-        torch.mul(median[:, None], seen[part], out=lines[part])
+        median = line_medians(relief[part].numpy(), seen[part].numpy() > 0.5)
+        torch.mul(torch.from_numpy(median)[:, None], seen[part], out=lines[part])
     torch.mul(low, seen, out=heights).mul_(0.25 * scale)
     # Whatever sticks out is kept in bounds, and keeps its order.
     for channel in result:

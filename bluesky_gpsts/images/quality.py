@@ -16,9 +16,7 @@ from bluesky_gpsts.images.surfacemodel import Maps
 __all__ = [
     "FEATURES",
     "Verdict",
-    "confidence",
     "features",
-    "fit_confidence",
     "fit_gate",
     "judge",
 ]
@@ -185,47 +183,3 @@ def judge(gate: dict[str, Any], values: Array, quality: Sequence[float] | Array)
     if quality[likely] < 0.25 and values[_COHERENCE] < 0.35:
         reason = "there is no lattice of dimers in it"
     return Verdict(False, float(probability), f"unresolved, tip or contamination: {reason}")
-
-
-def fit_confidence(scores: Array, occupied: NDArray[np.bool_]) -> list[float]:
-    """Fit what makes probabilities of the atom map at sites (Platt's method).
-
-    Parameters
-    ----------
-    scores : (N,) array
-        The atom map at sites, from 0 to 1.
-    occupied : (N,) array of bool
-        Whether there is an atom.
-
-    Returns
-    -------
-    list of float
-        Slope and shift of the logarithm of the odds.
-
-    Raises
-    ------
-    ValueError
-        If all sites are occupied or all are vacant.
-    """
-    from scipy.optimize import minimize
-
-    if occupied.all() or not occupied.any():
-        raise ValueError(f"{int(occupied.sum())} of {len(scores)} sites have an atom; give both")
-    x, sign = _log_odds(scores), np.where(occupied, 1.0, -1.0)
-
-    def loss(w: Array) -> float:
-        return float(np.mean(np.logaddexp(0.0, -sign * (w[0] * x + w[1]))))
-
-    found = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B").x
-    return [float(found[0]), float(found[1])]
-
-
-def confidence(gate: dict[str, Any], scores: Array) -> Array:
-    """Probability (N,) of an atom at sites with these scores (N,), by the gate's settings."""
-    slope, shift = gate["confidence"]
-    return np.asarray(1.0 / (1.0 + np.exp(-(slope * _log_odds(scores) + shift))))
-
-
-def _log_odds(scores: Array) -> Array:
-    p = np.clip(scores, 1e-3, 1.0 - 1e-3)
-    return np.asarray(np.log(p / (1.0 - p)))

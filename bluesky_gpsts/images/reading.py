@@ -11,7 +11,8 @@ from bluesky_gpsts.images.assemble import assemble, placed
 from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.pixelsize import pixel_candidates
 from bluesky_gpsts.images.prepare import SMALLEST, check_image, prepare
-from bluesky_gpsts.images.quality import confidence, features, judge
+from bluesky_gpsts.images.quality import features, judge
+from bluesky_gpsts.images.sitejudges import judge_sites, site_features
 from bluesky_gpsts.images.surface import Defect, SurfaceReading, Terrace, refused
 from bluesky_gpsts.images.terracemap import map_terraces
 
@@ -181,7 +182,7 @@ def _read(
             f"the frame of {1e9 * extent[1]:.3g} x {1e9 * extent[0]:.3g} nm is too small; scan "
             f"{1e9 * _SMALLEST:.2g} nm or more on each side"
         )
-    elif float(np.ptp(values[known])) == 0.0:
+    elif float(np.nanmax(values)) == float(np.nanmin(values)):
         problem = "the image is constant; take it again, or give another channel"
     if problem:
         return refused(values.shape, pixel, problem)
@@ -194,12 +195,20 @@ def _read(
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
     if refuse and not verdict.readable:
         return replace(refused((ny, nx), pixel, ""), verdict=verdict)
-    sure = confidence(model.gate, decoded.score)
-    reading = assemble(values.shape, pixel, prepared, maps, terraces, decoded, verdict, known, sure)
+    if maps.resolved:
+        sure, doubt = judge_sites(model.judges, site_features(maps, decoded))
+    else:
+        # The judges know dimers; of rows, the map says where they are.
+        sure, doubt = decoded.score, np.zeros(len(decoded.score))
+    reading = assemble(
+        values.shape, pixel, prepared, maps, terraces, decoded, verdict, known, sure, doubt
+    )
     return reading if values.shape == (ny, nx) else placed(reading, box, (ny, nx))
 
 
 def _known_box(known: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Rows and columns from the first to the last that have a known pixel."""
+    if known.all():
+        return slice(0, known.shape[0]), slice(0, known.shape[1])
     rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -96,10 +96,10 @@ class SurfaceReading:
     occupied : (N,) array of bool
         Whether an atom is there.
     confidence : (N,) array
-        Probability, from 0 to 1, that an atom is there; calibrated on drawn images.
+        Probability, from 0 to 1, that an atom is there, within 0.15 nm: mean of an ensemble that
+        was taught on drawn images. Where the dimers are not resolved, how much a row is there.
     doubt : (N,) array
-        Standard deviation of the atom map between the members of an ensemble; 0 if the model is a
-        single network, as the package's is.
+        Standard deviation of the members of the ensemble; 0 where the dimers are not resolved.
     site_terrace : (N,) array of int
         Number of the terrace.
     on_lattice : (N,) array of bool

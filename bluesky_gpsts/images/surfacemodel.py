@@ -1,15 +1,21 @@
-"""The default model of surfaces: a small ensemble of multi-task networks, run tile by tile."""
+"""The default model of surfaces: a multi-task network, run tile by tile, and judges of sites."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_gpsts.images.networks import OUTPUTS, QUALITIES, build_surface, fold
+from bluesky_gpsts.images.networks import (
+    OUTPUTS,
+    QUALITIES,
+    SITE_FEATURES,
+    build_judges,
+    build_surface,
+    fold,
+)
 from bluesky_gpsts.images.prepare import CELL, CHANNELS, Prepared
 from bluesky_gpsts.models.weights import filled
 
@@ -23,6 +29,9 @@ Array = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
 _TILE, _OVERLAP = 768, 96
+MEMBERS = 16
+"""An ensemble has no more members."""
+
 _LOWEST = 0.15
 """Peaks of the atom map below this are noise."""
 
@@ -39,8 +48,6 @@ class Maps:
         x and y of the maxima of `atom`, moved by the predicted offset (pixels).
     heights : (N,) array
         `atom` there.
-    doubt : (N,) array
-        Standard deviation of the members of the ensemble there; 0 of a single one.
     defect : (H, W) array
         Probability of a defect.
     step : (h, w) array
@@ -54,7 +61,6 @@ class Maps:
     atom: Float32
     peaks: Array
     heights: Array
-    doubt: Array
     defect: Float32
     step: Float32
     direction: Float32
@@ -67,35 +73,33 @@ class Maps:
 
 
 class SurfaceModel:
-    """An ensemble of multi-task networks, and what its quality gate has learned.
+    """A multi-task network, an ensemble that judges sites, and what the quality gate has learned.
 
     Parameters
     ----------
-    members : sequence of torch.nn.Module
-        Networks from `build_surface`, trained.
-    gate : mapping of str to list of float
+    net : torch.nn.Module
+        From `build_surface`, trained.
+    judges : torch.nn.Module, optional
+        From `bluesky_gpsts.images.sitejudges.fit_judges`; nothing can be read without.
+    gate : mapping of str to list of float, optional
         Settings of the quality gate; see `bluesky_gpsts.images.quality`.
-    turned : bool
-        Whether each network sees the image a second time, turned by half a circle, as if it were
-        another member of the ensemble. It finds 0.3 % more defects, and takes half as long again.
     """
 
     def __init__(
-        self, members: "list[nn.Module]", gate: dict[str, Any], turned: bool = False
+        self,
+        net: "nn.Module",
+        judges: "nn.Module | None" = None,
+        gate: dict[str, Any] | None = None,
     ) -> None:
         import torch
 
-        self._turned = turned
+        self._net = fold(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._judges = judges
+        self.gate = gate or {}
 
-        self._members = [
-            fold(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for net in members
-        ]
-        self.gate = gate
-
-    def with_gate(self, gate: dict[str, Any]) -> "SurfaceModel":
-        """Return the same networks with other settings of the gate."""
-        return SurfaceModel(self._members, gate, self._turned)
+    def taught(self, judges: "nn.Module", gate: dict[str, Any]) -> "SurfaceModel":
+        """Return the same network with these judges and this gate."""
+        return SurfaceModel(self._net, judges, gate)
 
     @property
     def name(self) -> str:
@@ -107,10 +111,18 @@ class SurfaceModel:
         """What it tells apart."""
         return tuple(OUTPUTS)
 
-    @cached_property
-    def size(self) -> int:
-        """Number of members."""
-        return len(self._members)
+    @property
+    def judges(self) -> "nn.Module":
+        """What judges sites.
+
+        Raises
+        ------
+        RuntimeError
+            If it has not been taught yet.
+        """
+        if self._judges is None:
+            raise RuntimeError("nothing judges sites yet; finish the training of this model")
+        return self._judges
 
     def maps(self, prepared: Prepared, progress: Callable[[int, int], None] | None = None) -> Maps:
         """Run the networks over an image, in tiles if it is large.
@@ -127,7 +139,7 @@ class SurfaceModel:
         atom = np.zeros((height, width), np.float32)
         defect = np.zeros((height, width), np.float32)
         step, direction = np.zeros(half, np.float32), np.zeros((2, *half), np.float32)
-        points, heights, doubts = [], [], []
+        points, heights = [], []
         quality = np.zeros(QUALITIES)
         area = 0.0
         known = prepared.known
@@ -163,7 +175,6 @@ class SurfaceModel:
                 own &= (pixel_y >= fine[0].start) & (pixel_y < fine[0].stop)
                 points.append(np.stack([x, y], axis=1)[own])
                 heights.append(out["heights"][own])
-                doubts.append(out["doubt"][own])
                 share = float(part.shape[1] * part.shape[2])
                 quality += share * out["quality"]
                 area += share
@@ -173,7 +184,6 @@ class SurfaceModel:
             atom,
             np.concatenate(points),
             np.concatenate(heights),
-            np.concatenate(doubts),
             defect,
             step,
             direction,
@@ -181,54 +191,41 @@ class SurfaceModel:
         )
 
     def _run(self, channels: Float32, known: NDArray[np.bool_]) -> dict[str, Any]:
-        """Outputs of one tile; the mean over the members."""
+        """Outputs of one tile."""
         import torch
-        from torch.nn.functional import max_pool2d
 
-        x = torch.from_numpy(np.ascontiguousarray(channels))[None]
-        x = x.contiguous(memory_format=torch.channels_last)
+        given = torch.from_numpy(np.ascontiguousarray(channels))[None]
         with torch.inference_mode():
-            views = [_view(net(x)) for net in self._members]
-            if self._turned:
-                # One after the other: two at a time leave the cache and take longer.
-                turned = x.flip(2, 3)
-                views += [_view(net(turned), turned=True) for net in self._members]
-
-            def mean(name: str) -> "torch.Tensor":
-                values = [view[name] for view in views]
-                return values[0] if len(values) == 1 else torch.stack(values).mean(0)
-
-            atom = mean("atom")[0] * torch.from_numpy(known)
-            top = max_pool2d(atom[None, None], 3, 1, 1)[0, 0]
-            row, column = torch.nonzero((atom == top) & (atom > _LOWEST), as_tuple=True)
-            shift = mean("offset")[:, row, column].clamp(-1.5, 1.5)
-            at = torch.stack([view["atom"][0, row, column] for view in views])
-            result = {
-                "atom": atom.numpy(),
-                "defect": (mean("defect")[0] * torch.from_numpy(known)).numpy(),
-                "step": mean("step")[0].numpy(),
-                "direction": mean("direction").numpy(),
-                "peaks": torch.stack((column + shift[0], row + shift[1]), 1).double().numpy(),
-                "pixels": torch.stack((column, row)).numpy(),
-                "heights": atom[row, column].double().numpy(),
-                # Of numpy: torch warns where there is no peak.
-                "doubt": at.double().numpy().std(axis=0),
-                "quality": mean("quality").double().numpy(),
+            heads, verdict = self._net(given.contiguous(memory_format=torch.channels_last))
+            split = torch.split(heads[0], list(OUTPUTS.values()))
+            view = dict(zip(OUTPUTS, split, strict=True))
+            atom, defect = (_enlarged(view[name].sigmoid()) * known for name in ("atom", "defect"))
+            row, column = _maxima(atom)
+            # Of each pixel's offset, the one that is wanted.
+            half, which = (row // 2, column // 2), 2 * (row % 2) + column % 2
+            offset = view["offset"].numpy()
+            x, y = (offset[first + which, *half].clip(-1.5, 1.5) for first in (0, 4))
+            return {
+                "atom": atom,
+                "defect": defect,
+                "step": view["step"].sigmoid()[0].numpy(),
+                "direction": view["direction"].numpy(),
+                "peaks": np.stack([column + x, row + y], axis=1).astype(float),
+                "pixels": np.stack([column, row]),
+                "heights": atom[row, column].astype(float),
+                "quality": verdict[0].softmax(0).mean((1, 2)).double().numpy(),
             }
-        return result
 
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Weights by name in half precision, and settings that JSON can hold."""
+        """Weights by name, those of the network in half precision, and settings for JSON."""
         arrays = {
-            f"{number}.{name}": value.numpy().astype(np.float16)
-            for number, net in enumerate(self._members)
-            for name, value in net.state_dict().items()
+            f"network.{name}": value.numpy().astype(np.float16)
+            for name, value in self._net.state_dict().items()
         }
-        return arrays, {
-            "members": len(self._members),
-            "turned": self._turned,
-            "gate": self.gate,
+        arrays |= {
+            f"judges.{name}": value.numpy() for name, value in self.judges.state_dict().items()
         }
+        return arrays, {"members": self.judges.members, "gate": self.gate}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Self:
@@ -240,37 +237,37 @@ class SurfaceModel:
             If an array or a setting is missing or does not fit.
         """
         count, gate = settings.get("members"), settings.get("gate")
-        turned = settings.get("turned") is True
-        if not isinstance(count, int) or not 1 <= count <= 16 or not isinstance(gate, dict):
-            raise ValueError(f"settings {str(settings)[:80]} are not those of a model of surfaces")
-        members = []
-        for number in range(count):
-            start = f"{number}."
-            part = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-            members.append(filled(fold(build_surface(CHANNELS)), part))
-        if len(arrays) != sum(len(net.state_dict()) for net in members):
-            raise ValueError("there are more weights than the networks take; train them again")
-        return cls(members, gate, turned)
+        if not isinstance(count, int) or not 1 <= count <= MEMBERS or not isinstance(gate, dict):
+            raise ValueError(
+                f"settings {str(settings)[:80]} are not those of a model of surfaces; train it "
+                "again"
+            )
+        parts: dict[str, dict[str, NDArray[Any]]] = {"network": {}, "judges": {}}
+        for name, value in arrays.items():
+            part, _, rest = name.partition(".")
+            if part not in parts:
+                raise ValueError(f"weights {name[:40]!r} are none of these networks; train again")
+            parts[part][rest] = value
+        net = filled(fold(build_surface(CHANNELS)), parts["network"])
+        judges = filled(build_judges(count, SITE_FEATURES), parts["judges"])
+        return cls(net, judges.eval().requires_grad_(False), gate)
 
 
-def _view(
-    outcome: "tuple[torch.Tensor, torch.Tensor]", *, turned: bool = False
-) -> "dict[str, torch.Tensor]":
-    """Outputs of a network by name, (C, H, W) each; turned back if the image was turned round."""
-    import torch
+def _enlarged(cells: "torch.Tensor") -> Float32:
+    """Put the four pixels (4, H, W) of each cell beside each other (2 H, 2 W)."""
+    _, height, width = cells.shape
+    # That is how the network leaves them in memory.
+    four = np.ascontiguousarray(cells.permute(1, 2, 0).numpy()).reshape(height, width, 2, 2)
+    return four.swapaxes(1, 2).reshape(2 * height, 2 * width)
 
-    heads, verdict = outcome
-    split = torch.split(heads[0], list(OUTPUTS.values()))
-    view = dict(zip(OUTPUTS, split, strict=True))
-    for name in ("atom", "offset", "defect"):
-        view[name] = torch.pixel_shuffle(view[name], 2)
-    if turned:
-        view = {name: value.flip(1, 2) for name, value in view.items()}
-        view["offset"] = -view["offset"]
-    for name in ("atom", "defect", "step"):
-        view[name] = view[name].sigmoid()
-    view["quality"] = verdict[0].softmax(0).mean((1, 2))
-    return view
+
+def _maxima(atom: Float32) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels that none of their eight neighbours exceeds."""
+    padded = np.pad(atom, 1)
+    top = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+    top = np.maximum(np.maximum(top[:, :-2], top[:, 1:-1]), top[:, 2:])
+    row, column = np.nonzero((atom == top) & (atom > _LOWEST))
+    return row, column
 
 
 def _tiles(

@@ -10,9 +10,10 @@ from bluesky_gpsts.images.decode import decode
 from bluesky_gpsts.images.lessons import Lesson, batch, lesson, random_ruin, to_grid
 from bluesky_gpsts.images.networks import OUTPUTS, build_surface
 from bluesky_gpsts.images.prepare import CHANNELS, check_image, prepare
-from bluesky_gpsts.images.quality import features, fit_confidence, fit_gate
+from bluesky_gpsts.images.quality import features, fit_gate
 from bluesky_gpsts.images.simulate import COARSE_PIXELS, draw_blunt, draw_image
-from bluesky_gpsts.images.surfacemodel import SurfaceModel
+from bluesky_gpsts.images.sitejudges import fit_judges, site_features
+from bluesky_gpsts.images.surfacemodel import MEMBERS, SurfaceModel
 from bluesky_gpsts.images.terracemap import map_terraces
 from bluesky_gpsts.images.weights import check_finite
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["draw_lessons", "fit_network", "train_surface", "with_gate"]
+__all__ = ["draw_lessons", "fit_network", "taught", "train_surface"]
 
 SIZE, BATCH = 128, 8
 _RATE = 3e-3
@@ -146,7 +147,7 @@ def train_surface(
     *,
     images: int = 3000,
     steps: int = 14000,
-    members: int = 1,
+    members: int = 3,
     gate_images: int | None = None,
     bfloat16: bool = False,
     progress: bool = True,
@@ -160,9 +161,9 @@ def train_surface(
     images : int
         Images to learn from, about 0.5 s each to draw.
     steps : int
-        Batches for each member of the ensemble; about 0.1 s each on one core.
+        Batches; about 0.1 s each on one core.
     members : int
-        Networks in the ensemble.
+        Members, 16 at most, of the ensemble that judges sites.
     gate_images : int, optional
         Images that the gate is fitted to, half of them ruined; by default three fifths of
         `images`, 20 at least and 1200 at most.
@@ -182,24 +183,15 @@ def train_surface(
     """
     if gate_images is None:
         gate_images = min(_GATE[1], max(_GATE[0], 3 * images // 5))
-    if images < 1 or steps < 1 or members < 1 or gate_images < _GATE[0]:
+    if images < 1 or steps < 1 or not 1 <= members <= MEMBERS or gate_images < _GATE[0]:
         raise ValueError(
             f"{images} images, {steps} steps, {members} members, {gate_images} images for the "
-            f"gate; give 1 or more of each, and {_GATE[0]} or more for the gate"
+            f"gate; give 1 or more of each, {MEMBERS} members at most, and {_GATE[0]} or more "
+            "images for the gate"
         )
     lessons = draw_lessons(seed, images, progress)
-    nets = [
-        fit_network(
-            lessons,
-            members * seed + number,
-            steps,
-            bfloat16=bfloat16,
-            progress=progress,
-            what=f"network {number + 1} of {members}",
-        )
-        for number in range(members)
-    ]
-    return with_gate(SurfaceModel(nets, {}), seed, gate_images, progress)
+    net = fit_network(lessons, seed, steps, bfloat16=bfloat16, progress=progress)
+    return taught(SurfaceModel(net), seed, members, gate_images, progress)
 
 
 def draw_lessons(seed: int, count: int, progress: bool, first: int = 0) -> list[Lesson]:
@@ -241,19 +233,23 @@ def draw_lessons(seed: int, count: int, progress: bool, first: int = 0) -> list[
     return found
 
 
-def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> SurfaceModel:
-    """Fit the quality gate of a model to drawn images of several sizes, half of them ruined.
+def taught(
+    model: SurfaceModel, seed: int, members: int, count: int, progress: bool
+) -> SurfaceModel:
+    """Teach a trained network's gate and judges with drawn images, half of them ruined.
 
     Parameters
     ----------
     model : SurfaceModel
-        Trained networks; its gate is replaced.
+        Trained network; its gate and its judges are replaced.
     seed : int
-        Seed of the images.
+        Seed of everything random.
+    members : int
+        Members of the ensemble that judges sites.
     count : int
-        How many, 20 or more.
+        Images, 20 or more, of several sizes.
     progress : bool
-        Show a bar with the time left.
+        Show bars with the time left.
 
     Returns
     -------
@@ -268,7 +264,7 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
     from tqdm import tqdm
 
     rng = np.random.default_rng([seed, 83])
-    values, fine, scores, taken = [], [], [], []
+    values, fine, known, occupied = [], [], [], []
     for number in tqdm(range(count), "quality gate", disable=not progress):
         ruin = random_ruin(rng) if number % 2 else None
         pixels = int(rng.choice([96, 160, 256, 256]))
@@ -281,17 +277,17 @@ def with_gate(model: SurfaceModel, seed: int, count: int, progress: bool) -> Sur
         decoded = decode(prepared, maps, map_terraces(maps.step, maps.direction))
         values.append(features(prepared, maps, decoded))
         fine.append(not drawn.ruined)
-        if not drawn.ruined and not drawn.blunt and decoded.placed.any():
+        if fine[-1] and not drawn.blunt and decoded.placed.any():
             true = to_grid(np.asarray(drawn.sites, float), prepared.scale)
-            apart, which = cKDTree(true).query(decoded.sites[decoded.placed])
-            near = apart < _SITE
-            scores.append(decoded.score[decoded.placed][near])
-            taken.append(drawn.occupied[which[near]])
-    if not any(part.any() for part in taken) or all(part.all() for part in taken):
+            apart, which = cKDTree(true).query(decoded.sites)
+            limits = np.array(prepared.shape[::-1]) - 0.5
+            inside = np.all((decoded.sites > -0.5) & (decoded.sites < limits), axis=1)
+            known.append(site_features(maps, decoded)[inside])
+            occupied.append(((apart < _SITE) & drawn.occupied[which])[inside])
+    if not any(part.any() for part in occupied) or all(part.all() for part in occupied):
         raise ValueError(
             f"the network has learned too little: it places no atoms, or no vacancies, on {count} "
             "drawn images; train it with more steps, such as 300, or more images"
         )
-    gate = fit_gate(np.array(values), np.array(fine))
-    gate["confidence"] = fit_confidence(np.concatenate(scores), np.concatenate(taken))
-    return model.with_gate(gate)
+    judges = fit_judges(known, occupied, seed=seed, members=members, progress=progress)
+    return model.taught(judges, fit_gate(np.array(values), np.array(fine)))

@@ -7,7 +7,7 @@ import pytest
 
 from bluesky_gpsts.benchmarks.images.scores import direction_error, score_atoms
 from bluesky_gpsts.images import simulate
-from bluesky_gpsts.images.linewaves import along_lines
+from bluesky_gpsts.images.linewaves import Seen, along_lines
 from bluesky_gpsts.images.reading import read_surface
 from bluesky_gpsts.images.rowlattice import RowLattice, fit_row_lattice
 
@@ -50,6 +50,12 @@ def crossed_too_steeply(direction: float, by: float, which: int, inside: np.ndar
     return lattice
 
 
+def mend(
+    lattice: RowLattice, relief: np.ndarray, trusted: np.ndarray, corner: tuple[int, int] = (0, 0)
+) -> RowLattice:
+    return along_lines(lattice, lambda: Seen(relief, trusted, corner))
+
+
 def off(lattice: RowLattice, direction: float, which: int, inside: np.ndarray) -> float:
     """Root mean square (periods) by which a wave is off."""
     points = np.column_stack([X[inside], Y[inside]]).astype(float)
@@ -64,7 +70,7 @@ def test_rows_along_the_lines_are_turned_until_they_agree_with_the_relief(degree
     direction = np.radians(degrees)
     sign = 1.0 if np.sin(2.0 * direction) > 0 else -1.0
     wrong = crossed_too_steeply(direction, -sign * 0.15 / SIDE, 1, ALL)
-    mended = along_lines(wrong, image(direction, 0.8), ALL)
+    mended = mend(wrong, image(direction, 0.8), ALL)
     assert off(wrong, direction, 1, ALL) > 0.035
     assert off(mended, direction, 1, ALL) < 0.012
     # The direction is told by the same wave, and how certain it is.
@@ -79,7 +85,7 @@ def test_rows_along_the_lines_are_turned_until_they_agree_with_the_relief(degree
 def test_dimers_along_the_lines_too() -> None:
     direction = np.radians(90.6)
     wrong = crossed_too_steeply(direction, -0.12 / SIDE, 0, ALL)
-    mended = along_lines(wrong, image(direction, 0.5), ALL)
+    mended = mend(wrong, image(direction, 0.5), ALL)
     assert off(wrong, direction, 0, ALL) > 0.03 and off(mended, direction, 0, ALL) < 0.015
     assert mended.direction == wrong.direction
 
@@ -89,7 +95,7 @@ def test_part_of_a_grid_that_is_no_rectangle() -> None:
     inside = (X > 30) & (Y > 40) & (X - 30 < 0.9 * (SIDE - Y) + 10)
     wrong = crossed_too_steeply(direction, -0.1 / 128, 1, inside)
     part = np.s_[40:, 30:]
-    mended = along_lines(wrong, image(direction, 0.5)[part], inside[part], (30, 40))
+    mended = mend(wrong, image(direction, 0.5)[part], inside[part], (30, 40))
     assert off(mended, direction, 1, inside) < 0.5 * off(wrong, direction, 1, inside)
     assert direction_error(mended.direction, direction) < np.radians(0.12)
 
@@ -97,7 +103,7 @@ def test_part_of_a_grid_that_is_no_rectangle() -> None:
 def test_steeper_waves_stay() -> None:
     direction = np.radians(25.0)
     lattice = crossed_too_steeply(direction, 0.0, 1, ALL)
-    assert along_lines(lattice, image(direction, 0.8), ALL) is lattice
+    assert mend(lattice, image(direction, 0.8), ALL) is lattice
 
 
 def test_where_the_relief_says_nothing_the_peaks_decide() -> None:
@@ -108,7 +114,7 @@ def test_where_the_relief_says_nothing_the_peaks_decide() -> None:
         (np.zeros((SIDE, SIDE), np.float32), ALL),
         (np.random.default_rng(3).standard_normal((SIDE, SIDE)).astype(np.float32), ALL),
     ):
-        mended = along_lines(lattice, relief, trusted)
+        mended = mend(lattice, relief, trusted)
         assert off(mended, direction, 1, ALL) < 0.02
         assert direction_error(mended.direction, direction) < np.radians(0.1)
         assert np.isfinite(mended.errors).all()
@@ -117,7 +123,7 @@ def test_where_the_relief_says_nothing_the_peaks_decide() -> None:
 def test_narrow_terraces_stay() -> None:
     inside = (X > 100) & (X < 112)
     lattice = crossed_too_steeply(np.radians(0.9), 0.0, 1, inside)
-    assert along_lines(lattice, image(np.radians(0.9), 0.8), inside) is lattice
+    assert mend(lattice, image(np.radians(0.9), 0.8), inside) is lattice
 
 
 @pytest.mark.parametrize("degrees", [-0.9, 0.8, 1.4, 90.8])

@@ -16,6 +16,7 @@ from bluesky_gpsts.images.prepare import CHANNELS, GRID, check_image, prepare
 from bluesky_gpsts.images.registry import load_model, save_model
 from bluesky_gpsts.images.rowlattice import ALONG
 from bluesky_gpsts.images.simulate import draw_blunt, draw_image
+from bluesky_gpsts.images.sitejudges import judge_sites
 from bluesky_gpsts.images.surfacemodel import SurfaceModel
 from bluesky_gpsts.images.training import fit_network
 from bluesky_gpsts.models import Card, ModelError
@@ -26,7 +27,6 @@ GATE = {
     "weights": [0.0],
     "bias": 0.0,
     "threshold": 0.0,
-    "confidence": [1.0, 0.0],
 }
 
 
@@ -135,12 +135,34 @@ def test_paper_models_come_back_from_disk(kind, tmp_path) -> None:
 
 
 def test_the_default_model_comes_back_from_disk(tmp_path) -> None:
-    model = SurfaceModel([networks.build_surface(), networks.build_surface()], GATE)
+    model = SurfaceModel(networks.build_surface(), networks.build_judges(3), GATE)
     save_model(model, Card.of(model, name="mine", data="x", seed=0, metrics={}), tmp_path)
     again, _ = load_model(tmp_path)
-    assert again.size == 2 and again.gate == GATE
+    assert again.gate == GATE
     prepared = prepare(check_image(np.random.default_rng(3).random((64, 64))), 1e-10)
     np.testing.assert_allclose(again.maps(prepared).atom, model.maps(prepared).atom, atol=5e-3)
+    sites = np.random.default_rng(4).normal(size=(7, networks.SITE_FEATURES)).astype(np.float32)
+    said, doubt = judge_sites(model.judges, sites)
+    np.testing.assert_array_equal(judge_sites(again.judges, sites), (said, doubt))
+    assert doubt.min() > 0.0
+
+
+def test_a_model_that_is_not_taught_yet_judges_nothing() -> None:
+    model = SurfaceModel(networks.build_surface(), gate=GATE)
+    for use in (lambda: model.judges, model.to_arrays):
+        with pytest.raises(RuntimeError, match="finish the training"):
+            use()
+
+
+@pytest.mark.parametrize("change", [{"members": 4}, {"members": 17}, {"gate": None}])
+def test_settings_that_do_not_fit_are_refused(change) -> None:
+    arrays, settings = SurfaceModel(
+        networks.build_surface(), networks.build_judges(3), GATE
+    ).to_arrays()
+    with pytest.raises(ValueError, match="train"):
+        SurfaceModel.from_arrays(arrays, settings | change)
+    with pytest.raises(ValueError, match="none of these networks"):
+        SurfaceModel.from_arrays(arrays | {"0.stem": np.zeros(1)}, settings)
 
 
 def test_weights_of_another_network_are_refused(tmp_path) -> None:
@@ -157,7 +179,7 @@ def test_weights_of_another_network_are_refused(tmp_path) -> None:
 def test_tiles_give_what_the_whole_image_does(monkeypatch) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        model = SurfaceModel([networks.build_surface()], GATE)
+        model = SurfaceModel(networks.build_surface())
     image = np.random.default_rng(4).random((300, 340))
     prepared = prepare(check_image(image), GRID)
     whole = model.maps(prepared)

@@ -16,7 +16,7 @@ from bluesky_gpsts.images import SurfaceReading, find_pixel, read_surface
 from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.features import measure_defects
 from bluesky_gpsts.images.prepare import check_image, plain_image
-from bluesky_gpsts.images.quality import FEATURES, confidence, fit_confidence, fit_gate, judge
+from bluesky_gpsts.images.quality import FEATURES, fit_gate, judge
 from bluesky_gpsts.images.registry import load_classes
 from bluesky_gpsts.images.rowshifts import row_shifts
 from bluesky_gpsts.images.simulate import RUINED, draw_blunt, draw_image
@@ -297,19 +297,6 @@ def test_a_refused_image_is_read_by_whoever_wants_to(plain) -> None:
     anyway = read_surface(drawn.image, drawn.pixel, refuse=False)
     assert not anyway.verdict.readable and anyway.verdict.reason
     assert anyway.terraces.min() >= 1
-
-
-def test_confidences_are_probabilities() -> None:
-    rng = np.random.default_rng(5)
-    true = rng.random(20_000)
-    occupied = rng.random(20_000) < true
-    odds = np.log(true / (1.0 - true))
-    scores = 1.0 / (1.0 + np.exp(-(0.5 * odds - 0.3)))
-    gate = {"confidence": fit_confidence(scores, occupied)}
-    sure = confidence(gate, scores)
-    assert np.abs(sure - true).max() < 0.05
-    with pytest.raises(ValueError, match="give both"):
-        fit_confidence(scores, np.ones(20_000, bool))
 
 
 def test_a_pixel_size_that_is_somewhat_wrong_is_told(plain) -> None:

@@ -45,7 +45,7 @@ def run(quick: bool = False, *, progress: bool = True) -> dict[str, Any]:
     rows: list[Row] = []
     with tqdm(total=15, disable=not progress) as bar:
         bar.set_description("time")
-        rows += time_rows(model, paper, 2 if quick else 8, FIRST)
+        rows += time_rows(model, paper, 2 if quick else count, FIRST)
         bar.update()
         bar.set_description("atoms, defects, terraces")
         rows += condition_rows(model, paper, count, FIRST, bar.update)

@@ -110,11 +110,12 @@ def _tally(
     tallies: dict[str, _Tally], drawn: DrawnImage, reading: SurfaceReading, paper: PaperNetworks
 ) -> None:
     """Add what each method says of an image."""
-    sites = np.asarray(drawn.sites, float)
-    atoms = sites[drawn.occupied]
-    pairs, _ = match(reading.sites, sites, 1.5e-10 / drawn.pixel)
-    tallies[OURS].sure.append(reading.confidence[pairs[:, 0]])
-    tallies[OURS].taken.append(drawn.occupied[pairs[:, 1]])
+    atoms = np.asarray(drawn.sites[drawn.occupied], float)
+    pairs, _ = match(reading.sites, atoms, 1.5e-10 / drawn.pixel)
+    there = np.zeros(len(reading.sites), bool)
+    there[pairs[:, 0]] = True
+    tallies[OURS].sure.append(reading.confidence)
+    tallies[OURS].taken.append(there)
     mask = drawn.defect_map > 0
     smallest = int(_MERGED / drawn.pixel**2)
     labels, _ = paper.defects.find(drawn.image)
