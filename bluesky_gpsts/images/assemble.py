@@ -57,8 +57,8 @@ def assemble(
     -------
     SurfaceReading
     """
-    coarse = _cells(shape, prepared.scale, terraces.labels.shape, 2)
-    labels = terraces.labels[coarse]
+    rows, columns = _cells(shape, prepared.scale, terraces.labels.shape, 2)
+    labels = terraces.labels[rows][:, columns]
     probability = _enlarged(maps.defect, shape)
     probability[~known] = 0.0
     defect_labels, defects = _defects(probability, labels, pixel[0] * pixel[1])
@@ -83,7 +83,7 @@ def assemble(
         decoded.placed[inside],
         labels,
         listed,
-        maps.step[coarse] > 0.5,
+        (maps.step > 0.5)[rows][:, columns],
         probability,
         defect_labels,
         defects,
@@ -219,8 +219,7 @@ def _cells(
     for count, factor, limit in zip(shape, scale[::-1], size, strict=True):
         middle = (np.arange(count) + 0.5) / (factor * step)
         places.append(np.clip(middle.astype(np.intp), 0, limit - 1))
-    rows, columns = np.ix_(*places)
-    return rows, columns
+    return places[0], places[1]
 
 
 def _enlarged(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -145,7 +145,7 @@ def measure_defects(
             f"shape {reading.terraces.shape}"
         )
     numbers = np.unique(given[given > 0]).astype(np.int64)
-    number = np.zeros(int(given.max(initial=0)) + 1, np.int64)
+    number = np.zeros(int(given.max(initial=0)) + 1, np.int32)
     number[numbers] = np.arange(1, len(numbers) + 1)
     compact = number[np.maximum(given, 0)]
     mask = reading.defect_probability if labels is None else (compact > 0).astype(np.float32)
@@ -155,7 +155,7 @@ def measure_defects(
 def _measured(
     relief: Relief,
     reading: SurfaceReading,
-    labels: NDArray[np.int64],
+    labels: NDArray[np.int32],
     numbers: NDArray[np.int64],
     mask: NDArray[np.float32],
 ) -> DefectTable:
@@ -214,9 +214,10 @@ def _terraces(under: Labels, of: Labels, count: int) -> NDArray[np.int64]:
     return table.argmax(axis=1).astype(np.int64)
 
 
-def _circumferences(labels: NDArray[np.int64], count: int) -> Array:
+def _circumferences(labels: NDArray[np.int32], count: int) -> Array:
     """Circumference (count,) of each label in pixels, by Crofton's formula in four directions."""
-    padded = np.pad(labels, 1)
+    padded = np.zeros(np.add(labels.shape, 2), labels.dtype)
+    padded[1:-1, 1:-1] = labels
     total = np.zeros(count + 1)
     steps = (
         (padded[:, 1:], padded[:, :-1], 1.0),

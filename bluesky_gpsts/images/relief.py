@@ -180,7 +180,8 @@ def _around(values: Float32, pixel: tuple[float, float]) -> Float32:
     from scipy.ndimage import gaussian_filter
 
     (high, wide), (ny, nx) = _blocks(pixel), values.shape
-    part = np.pad(values, [(0, -ny % high), (0, -nx % wide)])
+    part = np.zeros((ny + -ny % high, nx + -nx % wide), np.float32)
+    part[:ny, :nx] = values
     part = np.add.reduce([part[k::high] for k in range(high)]) / high
     part = np.add.reduce([part[:, k::wide] for k in range(wide)]) / wide
     sigma = _AROUND / (pixel[1] * high), _AROUND / (pixel[0] * wide)

@@ -263,7 +263,9 @@ def _enlarged(cells: "torch.Tensor") -> Float32:
 
 def _maxima(atom: Float32) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the pixels that none of their eight neighbours exceeds."""
-    padded = np.pad(atom, 1)
+    height, width = atom.shape
+    padded = np.zeros((height + 2, width + 2), np.float32)
+    padded[1:-1, 1:-1] = atom
     top = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
     top = np.maximum(np.maximum(top[:, :-2], top[:, 1:-1]), top[:, 2:])
     row, column = np.nonzero((atom == top) & (atom > _LOWEST))
