@@ -87,7 +87,7 @@ def assemble(
         probability,
         defect_labels,
         defects,
-        maps.resolved,
+        decoded.resolved,
     )
 
 

@@ -8,6 +8,7 @@ are kept as they are.
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ __all__ = ["Decoded", "decode"]
 Array = NDArray[np.float64]
 
 _PEAK, _LONELY = 0.3, 0.5
-_COHERENT = 0.35
+_COHERENT, _DIMERS = 0.35, 0.7
 _BESIDE = 0.8
 _DEFECT = 0.2
 
@@ -44,6 +45,8 @@ class Decoded:
         Whether the position is the lattice's, not a single peak's.
     lattices : tuple of RowLattice or None
         One for each terrace; None where there is none.
+    resolved : bool
+        Whether the dimers are resolved, not only their rows.
     """
 
     sites: Array
@@ -51,6 +54,7 @@ class Decoded:
     terrace: NDArray[np.int32]
     placed: NDArray[np.bool_]
     lattices: tuple[RowLattice | None, ...]
+    resolved: bool
 
 
 def decode(prepared: Prepared, maps: Maps, terraces: TerraceMap) -> Decoded:
@@ -77,21 +81,15 @@ def decode(prepared: Prepared, maps: Maps, terraces: TerraceMap) -> Decoded:
     strong = maps.heights > _PEAK
     peaks, strengths = maps.peaks[strong], maps.heights[strong]
     owner = _label(terraces.labels, peaks)
-    lattices: list[RowLattice | None] = []
-    sites, numbers = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
     order = np.argsort(owner, kind="stable")
     cuts = np.searchsorted(owner[order], np.arange(1, terraces.directions.size + 2))
+    groups = [order[a:b] for a, b in pairwise(cuts.tolist())]
+    parts = [(peaks[mine], strengths[mine]) for mine in groups]
+    fits, resolved = _fits(parts, terraces.directions, maps.resolved)
+    lattices: list[RowLattice | None] = []
+    sites, numbers = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
     boxes = find_objects(terraces.labels, terraces.directions.size)
-    for number, direction in enumerate(terraces.directions.tolist(), start=1):
-        mine = order[cuts[number - 1] : cuts[number]]
-        lattice = fit_row_lattice(
-            peaks[mine],
-            strengths[mine],
-            direction,
-            ALONG / GRID,
-            ROWS / GRID,
-            lines=not maps.resolved,
-        )
+    for number, lattice in enumerate(fits, start=1):
         if lattice is not None and lattice.coherence < _COHERENT:
             lattice = None
         box = boxes[number - 1]
@@ -122,7 +120,31 @@ def decode(prepared: Prepared, maps: Maps, terraces: TerraceMap) -> Decoded:
         np.concatenate([terrace, owner[lonely]]).astype(np.int32),
         np.concatenate([np.ones(len(placed), bool), np.zeros(int(lonely.sum()), bool)]),
         tuple(lattices),
+        resolved,
     )
+
+
+def _fits(
+    parts: list[tuple[Array, Array]], directions: Array, resolved: bool
+) -> tuple[list[RowLattice | None], bool]:
+    """Lattices of the peaks of each terrace, and whether the dimers are resolved after all.
+
+    Where dimers lie along the lines of the scan, the network often sees nothing but rows at first
+    sight; but its peaks lie where dimers are, and not anywhere along the rows.
+    """
+
+    def fitted(lines: bool) -> list[RowLattice | None]:
+        return [
+            fit_row_lattice(*part, direction, ALONG / GRID, ROWS / GRID, lines=lines)
+            for part, direction in zip(parts, directions.tolist(), strict=True)
+        ]
+
+    dimers = fitted(lines=False)
+    sizes = np.array([len(points) for points, _ in parts], float)
+    if not resolved and sizes.any():
+        found = [0.0 if lattice is None else lattice.coherence for lattice in dimers]
+        resolved = float(np.average(found, weights=sizes)) > _DIMERS
+    return (dimers, True) if resolved else (fitted(lines=True), False)
 
 
 def _beside(sites: Array, peaks: Array, shape: tuple[int, int]) -> NDArray[np.bool_]:

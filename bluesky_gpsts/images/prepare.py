@@ -202,7 +202,7 @@ def level(image: Float32, whole: bool) -> Float32:
     flat = image.astype(np.float32, copy=True)
     median = np.median if whole else np.nanmedian
     # Some ten thousand pixels tell a median well enough.
-    few = [1 + size // _SOME for size in image.shape]
+    few = [1 + size // _SOME if whole else 1 for size in image.shape]
     for axis in (0, 1):
         size = image.shape[axis]
         lag = max(1, size // 8)
@@ -212,7 +212,7 @@ def level(image: Float32, whole: bool) -> Float32:
         slope = float(median(step)) / lag if whole or np.isfinite(step).any() else 0.0
         line = (slope * (np.arange(size) - 0.5 * size)).astype(np.float32)
         flat -= line[:, None] if axis == 0 else line[None, :]
-    flat -= np.float32(median(flat[:: few[0], :: few[1]] if whole else flat))
+    flat -= np.float32(median(flat[:: few[0], :: few[1]]))
     return flat if whole else np.nan_to_num(flat, copy=False)
 
 

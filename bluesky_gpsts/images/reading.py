@@ -195,7 +195,7 @@ def _read(
     verdict = judge(model.gate, features(prepared, maps, decoded), maps.quality)
     if refuse and not verdict.readable:
         return replace(refused((ny, nx), pixel, ""), verdict=verdict)
-    if maps.resolved:
+    if decoded.resolved:
         sure, doubt = judge_sites(model.judges, site_features(maps, decoded))
     else:
         # The judges know dimers; of rows, the map says where they are.

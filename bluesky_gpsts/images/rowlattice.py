@@ -28,6 +28,7 @@ _AROUND, _SHRINK = 3.0, 0.5
 _OFF = 0.22
 _LINE_REACH = 2.2
 _FEWEST = 12
+_BANDS = 8
 _MANY, _TILE = 1500, 4.0
 
 
@@ -197,7 +198,7 @@ def fit_row_lattice(
         if np.mean(_largest(index - np.round(index)) > _NEAR) < _FEW:
             break
     share = np.average(np.cos(2.0 * np.pi * index), axis=0, weights=weights)
-    mean, errors = _mean_vectors(points, weights, np.round(index), flat)
+    mean, errors = _mean_vectors(points, weights, np.round(index))
     coherence = float(np.clip(share.min(), 0.0, 1.0))
     return replace(lattice, mean=mean, errors=errors, coherence=coherence)
 
@@ -236,27 +237,28 @@ def _refined(
     return replace(lattice, phases=(there @ factors).T.reshape(2, ny, nx) + bent)
 
 
-def _mean_vectors(
-    points: Array, weights: Array, whole: Array, block: NDArray[np.intp]
-) -> tuple[Array, Array]:
-    """Straight lattice of least squares through peaks of known indices, and errors."""
-    design = np.column_stack([whole, np.ones(len(whole))])
-    normal = (design * weights[:, None]).T @ design
-    inverse = np.linalg.pinv(normal)
-    solution = inverse @ ((design * weights[:, None]).T @ points)
-    rest = points - design @ solution
-    # Neighbours are off together where the lattice is bent: blocks tell how much.
-    count = np.bincount(block)
-    filled = count > 0
-    sums = np.stack([np.bincount(block, rest[:, k])[filled] for k in (0, 1)])
-    together = (sums**2).sum(axis=1) / np.maximum((rest**2).sum(axis=0), 1e-12)
-    vectors = solution[:2]
-    length = float(np.hypot(*vectors[0]))
-    row = vectors[0] / length
-    beside = np.array([-row[1], row[0]])
-    spread = np.array([np.mean((rest @ e) ** 2) for e in (beside, row)])
-    scale = inverse[0, 0] * float(np.mean(weights)) * max(1.0, float(together.max()))
-    return vectors, np.sqrt(spread * scale) / length
+def _mean_vectors(points: Array, weights: Array, whole: Array) -> tuple[Array, Array]:
+    """Straight lattice of least squares through peaks of known indices, and errors.
+
+    The errors are those of a jackknife over bands of lines: drift and creep bend a lattice in the
+    course of a scan, and peaks that are off together are no independent ones.
+    """
+    order = np.argsort(points[:, 1], kind="stable")
+    design = np.column_stack([whole, np.ones(len(whole))])[order]
+    weighted = design * weights[order, None]
+    cuts = (np.arange(1, _BANDS) * len(points)) // _BANDS
+    bands = [np.split(part, cuts) for part in (weighted, design, points[order])]
+    normals = np.stack([w.T @ d for w, d, _ in zip(*bands, strict=True)])
+    sides = np.stack([w.T @ p for w, _, p in zip(*bands, strict=True)])
+    normal, side = normals.sum(axis=0), sides.sum(axis=0)
+    # Of all bands, and of all but one.
+    found = np.linalg.pinv(np.concatenate([normal[None], normal - normals])) @ np.concatenate(
+        [side[None], side - sides]
+    )
+    along = found[:, 0, 0] + 1j * found[:, 0, 1]
+    off = np.log(along[1:] / along[0])
+    errors = np.sqrt((_BANDS - 1.0) * np.array([off.imag.var(), off.real.var()]))
+    return found[0, :2], errors
 
 
 _POWERS = (
@@ -300,8 +302,11 @@ def _neighbours(points: Array, weights: Array, reach: float) -> tuple[Array, Arr
 
     if len(points) > _MANY:
         # Tiles from all over the terrace tell enough, in less time and far less memory.
-        tile = (points // (_TILE * reach)).astype(int)
-        few = (tile[:, 0] + 3 * tile[:, 1]) % -(-len(points) // _MANY) == 0
+        column, row = ((points - points.min(axis=0)) // (_TILE * reach)).astype(int).T
+        tile = row * (column.max() + 1) + column
+        order = np.random.default_rng(0).permutation(tile.max() + 1)
+        sizes = np.bincount(tile)[order]
+        few = np.isin(tile, order[np.cumsum(sizes) - sizes < _MANY])
         points, weights = points[few], weights[few]
     tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
     first, second = tree.query_pairs(reach, output_type="ndarray").T

@@ -13,6 +13,7 @@ __all__ = ["Defect", "SurfaceReading", "Terrace", "refused"]
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
+_ALONG_LINES = np.radians(3.0)
 _AGREE, _DISTORTED = 0.03, 0.05
 """Drift may make a lattice so much larger or smaller, and longer against its width (relative)."""
 
@@ -170,7 +171,7 @@ class SurfaceReading:
 
     def _shape_remark(self) -> str:
         if not self.resolved:
-            advice = "" if self._size_remark() else "; take a sharper tip"
+            advice = "" if self._size_remark() else f"; {self._sharper}"
             return (
                 "the rows are resolved, the dimers in them are not: there are no atoms and no "
                 "sites for patterns, defects are named by less, and whether the axes of the "
@@ -183,6 +184,17 @@ class SurfaceReading:
             f"the cell is {1e9 * along:.3f} x {1e9 * across:.3f} nm, and not one to two: the image "
             "is distorted, by drift or because the axes of the scanner are not calibrated alike"
         )
+
+    @property
+    def _sharper(self) -> str:
+        """What may resolve the dimers."""
+        across = (abs(np.cos(t.direction)) for t in self.terrace_list if t.vectors is not None)
+        if any(part < np.sin(_ALONG_LINES) for part in across):
+            return (
+                "dimers that lie along the lines of the scan hide in their offsets: turn the scan "
+                "by some degrees, or take a sharper tip"
+            )
+        return "take a sharper tip"
 
     def _size_remark(self) -> str:
         scale = self.scale

@@ -68,7 +68,7 @@ class Maps:
 
     @property
     def resolved(self) -> bool:
-        """Whether the dimers are resolved, not only their rows: the last of the verdicts."""
+        """Whether the dimers seem resolved, not only their rows: the last of the verdicts."""
         return bool(self.quality[-1] <= self.quality[0])
 
 
@@ -237,7 +237,7 @@ class SurfaceModel:
             If an array or a setting is missing or does not fit.
         """
         count, gate = settings.get("members"), settings.get("gate")
-        if not isinstance(count, int) or not 1 <= count <= MEMBERS or not isinstance(gate, dict):
+        if type(count) is not int or not 1 <= count <= MEMBERS or not isinstance(gate, dict):
             raise ValueError(
                 f"settings {str(settings)[:80]} are not those of a model of surfaces; train it "
                 "again"

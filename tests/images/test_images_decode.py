@@ -117,6 +117,34 @@ def test_a_very_large_terrace_is_fitted_from_parts_of_it(lines: bool) -> None:
     assert direction_error(fitted.direction, 0.4) < 1e-4
 
 
+@pytest.mark.parametrize("left", range(0, 160, 20))
+def test_a_narrow_terrace_has_its_lattice_wherever_it_lies(left: int) -> None:
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[0:2000:4, left : left + 64 : 8].reshape(2, -1).astype(float)
+    peaks = np.column_stack([x, y]) + 0.2 * rng.standard_normal((len(x), 2))
+    for length in (700, 1400, 2000):
+        own = peaks[peaks[:, 1] < length]
+        fitted = fit_row_lattice(own, np.ones(len(own)), np.pi / 2, 4.0, 8.0)
+        assert fitted is not None and fitted.coherence > 0.9
+
+
+@pytest.mark.parametrize("bend", [0.0, 2.0, 6.0])
+def test_errors_of_directions_grow_with_what_drift_bends(bend: float) -> None:
+    ratios, errors = [], []
+    for seed in range(12):
+        direction = 0.2 + 0.2 * seed
+        true = lattice_points(direction, bend=bend)
+        peaks = seen(true, seed)
+        fitted = fit_row_lattice(peaks, np.full(len(peaks), 0.8), direction, 4.0, 8.0)
+        assert fitted is not None
+        errors.append(fitted.errors[0])
+        # Creep moves the later lines less: their lattice is the one that is meant.
+        ratios.append(direction_error(fitted.direction, direction) / fitted.errors[0])
+    assert np.sqrt(np.mean(np.square(ratios))) < 3.0
+    assert np.median(errors) < np.radians(0.05 + 0.3 * bend)
+    assert np.median(errors) > np.radians(0.01 * bend)
+
+
 def test_whole_indices_are_sites() -> None:
     peaks = lattice_points(0.4)
     fitted = fit_row_lattice(peaks, np.ones(len(peaks)), 0.4, 4.0, 8.0)

@@ -154,7 +154,9 @@ def test_a_model_that_is_not_taught_yet_judges_nothing() -> None:
             use()
 
 
-@pytest.mark.parametrize("change", [{"members": 4}, {"members": 17}, {"gate": None}])
+@pytest.mark.parametrize(
+    "change", [{"members": 4}, {"members": 17}, {"members": True}, {"gate": None}]
+)
 def test_settings_that_do_not_fit_are_refused(change) -> None:
     arrays, settings = SurfaceModel(
         networks.build_surface(), networks.build_judges(3), GATE
@@ -213,6 +215,16 @@ def test_unknown_lines_are_nothing() -> None:
     assert np.isfinite(prepared.channels).all()
     assert not prepared.known[40:].any() and prepared.known[:40].all()
     assert not prepared.channels[:, 41:].any()
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_images_with_lines_missing_are_levelled(step: int) -> None:
+    y, x = np.mgrid[:256, :256]
+    tilted = 3e-3 * y + 1e-3 * x + 0.01 * np.random.default_rng(1).random((256, 256))
+    tilted[step - 1 :: step] = np.nan
+    prepared = prepare(check_image(tilted), GRID)
+    means = [prepared.channels[2, rows].mean() for rows in (slice(20, 40), slice(216, 236))]
+    assert abs(means[1] - means[0]) < 0.2
 
 
 def test_answers_lie_where_the_atoms_are(drawn) -> None:

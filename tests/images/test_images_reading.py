@@ -1,5 +1,6 @@
 """Surfaces read by the shipped model: right where it can be, refused where it cannot."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bluesky_gpsts.benchmarks.images.scores import (
     score_defects,
     score_terraces,
 )
-from bluesky_gpsts.images import SurfaceReading, find_pixel, read_surface
+from bluesky_gpsts.images import SurfaceReading, find_pixel, read_surface, simulate
 from bluesky_gpsts.images.drawn import DrawnImage
 from bluesky_gpsts.images.features import measure_defects
 from bluesky_gpsts.images.prepare import check_image, plain_image
@@ -336,6 +337,25 @@ def test_a_tip_that_shows_only_rows_gives_rows_and_defects_but_no_atoms() -> Non
 
 def test_dimers_that_are_resolved_are_not_doubted(read: SurfaceReading) -> None:
     assert read.resolved and read.remark == "" and len(read.atoms) > 900
+
+
+def test_dimers_along_the_lines_of_the_scan_are_seen_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines have offsets of their own, in which such dimers hide from a first look."""
+    drawn_terraces = simulate.random_terraces
+    monkeypatch.setattr(
+        simulate,
+        "random_terraces",
+        lambda *given: replace(drawn_terraces(*given), angle=0.5 * np.pi),
+    )
+    seen = rows_only = 0
+    for seed in range(32):
+        drawn = draw_image(np.random.default_rng(seed), pixels=192, snr=6.0, steps=0)
+        reading = read_surface(drawn.image, drawn.pixel)
+        seen += reading.resolved
+        if reading.verdict.readable and not reading.resolved:
+            rows_only += 1
+            assert "turn the scan by some degrees" in reading.remark
+    assert seen >= 26 and rows_only <= 6
 
 
 def test_bonds_of_a_measured_image_are_found_and_named(shared_data: Path) -> None:

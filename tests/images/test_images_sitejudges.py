@@ -36,6 +36,7 @@ def test_what_is_looked_at() -> None:
         np.ones(5, np.int32),
         np.array([True, True, True, True, False]),
         (lattice,),
+        True,
     )
     maps = Maps(
         atom,
