@@ -7,6 +7,7 @@ period, and their mean over a neighbourhood is unwrapped into a field.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +30,7 @@ _OFF = 0.22
 _LINE_REACH = 2.2
 _FEWEST = 12
 _BANDS = 8
-_MANY, _TILE = 1500, 4.0
+_MANY, _TILE = 800, 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,16 +246,13 @@ def _mean_vectors(points: Array, weights: Array, whole: Array) -> tuple[Array, A
     """
     order = np.argsort(points[:, 1], kind="stable")
     design = np.column_stack([whole, np.ones(len(whole))])[order]
-    weighted = design * weights[order, None]
-    cuts = (np.arange(1, _BANDS) * len(points)) // _BANDS
-    bands = [np.split(part, cuts) for part in (weighted, design, points[order])]
-    normals = np.stack([w.T @ d for w, d, _ in zip(*bands, strict=True)])
-    sides = np.stack([w.T @ p for w, _, p in zip(*bands, strict=True)])
-    normal, side = normals.sum(axis=0), sides.sum(axis=0)
+    weighted, both = design * weights[order, None], np.column_stack([design, points[order]])
+    cuts = (np.arange(_BANDS + 1) * len(points)) // _BANDS
+    bands = np.stack([weighted[a:b].T @ both[a:b] for a, b in pairwise(cuts.tolist())])
     # Of all bands, and of all but one.
-    found = np.linalg.pinv(np.concatenate([normal[None], normal - normals])) @ np.concatenate(
-        [side[None], side - sides]
-    )
+    total = bands.sum(axis=0)
+    sums = np.concatenate([total[None], total - bands])
+    found = np.linalg.pinv(sums[:, :, :3]) @ sums[:, :, 3:]
     along = found[:, 0, 0] + 1j * found[:, 0, 1]
     off = np.log(along[1:] / along[0])
     errors = np.sqrt((_BANDS - 1.0) * np.array([off.imag.var(), off.real.var()]))

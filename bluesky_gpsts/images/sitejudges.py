@@ -35,21 +35,25 @@ def site_features(maps: Maps, decoded: Decoded) -> Float32:
     the lattice's.
     """
     height, width = maps.atom.shape
-    pixel = np.round(decoded.sites)
+    pixel = np.round(decoded.sites).astype(int)
     vectors = np.zeros((len(decoded.lattices) + 1, 2, 2))
     for number, lattice in enumerate(decoded.lattices, start=1):
         if lattice is not None:
             vectors[number] = lattice.vectors
     along, across = np.moveaxis(vectors[decoded.terrace], 1, 0)
-    around = [(x, y) for y in (-1.0, 0.0, 1.0) for x in (-1.0, 0.0, 1.0)]
-    places = [pixel + step for step in around]
-    places += [np.round(decoded.sites + step) for step in (along, -along, across, -across)]
-    column, row = np.stack(places).astype(int).transpose(2, 0, 1)
+    next_ones = np.stack([along, -along, across, -across]) + decoded.sites
+    column, row = np.moveaxis(np.round(next_ones).astype(int), 2, 0)
+    around = np.arange(-1, 2)
+    # Three rows of three, one after the other.
+    column, row = (
+        np.concatenate([(pixel[:, axis] + steps[:, None]), far])
+        for axis, steps, far in ((0, np.tile(around, 3), column), (1, np.repeat(around, 3), row))
+    )
     np.clip(column, 0, width - 1, out=column)
     np.clip(row, 0, height - 1, out=row)
     atom = maps.atom[row, column]
     # A peak that belongs to no lattice has no neighbours in one.
-    atom[len(around) :, ~decoded.placed] = 0.0
+    atom[9:, ~decoded.placed] = 0.0
     row, column = row[4], column[4]
     odds = np.concatenate([atom, maps.defect[None, row, column]]).clip(_LEAST, 1.0 - _LEAST)
     rest = np.stack([maps.step[row // 2, column // 2], decoded.placed])

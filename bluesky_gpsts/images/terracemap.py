@@ -56,16 +56,18 @@ def map_terraces(step: Float32, direction: Float32) -> TerraceMap:
     along = (wave * np.exp(-1j * common)).real
     clear = step < _STEP
     labels = np.zeros(step.shape, np.int32)
-    count = 0
+    count, smallest = 0, min(_SMALLEST, step.size // 8)
     for side in (along > 0.0, along <= 0.0):
         area = side & clear
+        if np.count_nonzero(area) < smallest:
+            continue
         # A bridge of a pixel or two does not join terraces.
         core = binary_erosion(area, iterations=_NARROW, border_value=1)
         parts, found = label(core)
         if not found:
             continue
         sizes = np.bincount(parts.ravel(), minlength=found + 1)
-        kept = np.flatnonzero(sizes[1:] >= min(_SMALLEST, area.size // 8)) + 1
+        kept = np.flatnonzero(sizes[1:] >= smallest) + 1
         number = np.zeros(found + 1, np.int32)
         number[kept] = count + 1 + np.arange(kept.size)
         labels += number[parts]
